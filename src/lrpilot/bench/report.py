@@ -1,0 +1,220 @@
+"""The answer of a comparison as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import html
+import math
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import plotly.graph_objects as go
+import plotly.offline
+from plotly.subplots import make_subplots
+
+from lrpilot.bench.answer import Cell, Row
+from lrpilot.bench.table import footnote, judgement, ranked, rate, spread, title
+from lrpilot.bench.trial import Outcome
+from lrpilot.tasks import TASKS
+
+POINTS = 200  # per curve; more cannot be seen
+
+# Okabe and Ito's colours, told apart by colour-blind readers as well; dashes when they run out.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6BB1")
+DASHES = ("solid", "dash", "dot")
+
+Curve = tuple[list[float], list[float]]
+
+
+def check_report(path: Path) -> None:
+    """Raise ValueError if ``path`` cannot be written, before anything is trained for it."""
+    folder = path.parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        why = "it is a folder" if path.is_dir() else f"{folder} is not a writable folder"
+        raise ValueError(f"cannot write the page {path}: {why}; choose another --report")
+
+
+def write_report(path: Path, cells: Sequence[Cell], rows: Sequence[Row], command: str) -> None:
+    """Write the page: tables, loss curves, rate curves and, for a grid, loss against rate."""
+    names = list(dict.fromkeys(cell.schedule for cell in cells))
+    styles = {
+        name: {
+            "color": COLOURS[at % len(COLOURS)],
+            "dash": DASHES[at // len(COLOURS) % len(DASHES)],
+        }
+        for at, name in enumerate(names)
+    }
+    sections: list[str] = []
+    for task, optimizer in dict.fromkeys((cell.task, cell.optimizer) for cell in cells):
+        mine = [cell for cell in cells if (cell.task, cell.optimizer) == (task, optimizer)]
+        answers = [row for row in rows if (row.task, row.optimizer) == (task, optimizer)]
+        figure = _figure(mine, styles).to_html(full_html=False, include_plotlyjs=False)
+        sections.append(
+            f"<h2>{html.escape(title(answers[0]))}</h2>"
+            f"<p>{html.escape(_about(task))}</p>{_table(answers)}{figure}"
+        )
+    page = PAGE.format(
+        plotly=plotly.offline.get_plotlyjs(),
+        command=html.escape(command),
+        footnote=html.escape(footnote(rows)).replace("\n", "<br>"),
+        sections="\n".join(sections),
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>lrpilot: schedules compared</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1200px; margin: 2em auto;
+       padding: 0 1em; }}
+h1 {{ font-size: 1.6em; }} h2 {{ font-size: 1.2em; margin-top: 2em; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+th, td {{ text-align: left; padding: .25em 1.2em .25em 0; border-bottom: 1px solid #ddd; }}
+th {{ font-weight: 600; }} code {{ background: #f4f4f4; padding: .1em .3em; }}
+.good {{ color: #00734f; }} .worse {{ color: #b03a00; }} .quiet {{ color: #666; }}
+</style>
+<script>{plotly}</script>
+</head>
+<body>
+<h1>Which learning-rate schedule ends lower?</h1>
+<p><code>{command}</code></p>
+{sections}
+<p class="quiet">{footnote}</p>
+</body>
+</html>
+"""
+
+
+def _about(task: str) -> str:
+    if task not in TASKS:
+        return "A training function; the loss is what it reports."
+    return f"{TASKS[task].summary} Loss: {TASKS[task].metric}."
+
+
+def _table(rows: Sequence[Row]) -> str:
+    on_test = rows[0].judged_on == "test"
+    heads = [
+        "schedule",
+        "validation loss",
+        *(["test loss"] if on_test else []),
+        f"minus {rows[0].reference}",
+        "best rate",
+        "verdict",
+    ]
+    lines = ["".join(f"<th>{html.escape(head)}</th>" for head in heads)]
+    for row in ranked(rows):
+        style = {"good or better": "good", "worse": "worse"}.get(row.verdict or "", "quiet")
+        items = [
+            row.name,
+            spread(row.mean, row.interval),
+            *([spread(row.test_mean, row.test_interval)] if on_test else []),
+            spread(row.difference, row.difference_interval, sign="+") if row.verdict else "",
+            rate(row),
+        ]
+        lines.append(
+            "".join(f"<td>{html.escape(item)}</td>" for item in items)
+            + f'<td class="{style}">{html.escape(judgement(row))}</td>'
+        )
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+
+
+def _figure(cells: Sequence[Cell], styles: Mapping[str, Mapping[str, str]]) -> go.Figure:
+    """Loss and rate over steps, mean over seeds; loss against base rate if there is a grid."""
+    has_grid = any(len(cell.by_lr) > 1 for cell in cells)
+    panels = ["Validation loss", "Training loss, smoothed", "Learning rate"]
+    figure = make_subplots(
+        rows=2,
+        cols=2,
+        subplot_titles=[*panels, "Final validation loss by base rate"] if has_grid else panels,
+        horizontal_spacing=0.1,
+        vertical_spacing=0.16,
+    )
+    for cell in cells:
+        line = {**styles[cell.schedule], "width": 2}
+        curves = [
+            _mean_curve([_evaluated(outcome) for outcome in cell.best]),
+            _mean_curve([_smoothed(outcome.losses) for outcome in cell.best]),
+            _mean_curve([_thinned(outcome.rates) for outcome in cell.best]),
+            *([_response(cell)] if has_grid else []),
+        ]
+        for at, (x, y) in enumerate(curves):
+            figure.add_trace(
+                go.Scatter(
+                    x=x,
+                    y=y,
+                    name=cell.schedule,
+                    legendgroup=cell.schedule,
+                    showlegend=at == 0,
+                    mode="lines+markers" if at == 3 else "lines",
+                    line=line,
+                    hovertemplate="%{y:.4g}",
+                ),
+                row=at // 2 + 1,
+                col=at % 2 + 1,
+            )
+    _label(figure, has_grid)
+    return figure
+
+
+def _label(figure: go.Figure, has_grid: bool) -> None:
+    for at, (x, y) in enumerate(
+        (
+            ("optimizer steps", "loss"),
+            ("optimizer steps", "loss"),
+            ("optimizer steps", "learning rate"),
+            ("base learning rate", "loss"),
+        )[: 4 if has_grid else 3]
+    ):
+        where = {"row": at // 2 + 1, "col": at % 2 + 1}
+        figure.update_xaxes(title_text=x, type="log" if at == 3 else "linear", **where)
+        figure.update_yaxes(title_text=y, type="log", exponentformat="power", **where)
+    figure.update_layout(
+        template="plotly_white",
+        height=820,
+        hovermode="x unified",
+        margin={"t": 40, "l": 70, "r": 20},
+        legend={"orientation": "v", "x": 1.02, "y": 1.0, "title": "schedule"},
+    )
+
+
+def _evaluated(outcome: Outcome) -> Curve:
+    return [float(step) for step, _ in outcome.evaluations], [y for _, y in outcome.evaluations]
+
+
+def _thinned(values: Sequence[float]) -> Curve:
+    stride = max(len(values) // POINTS, 1)
+    return [float(step) for step in range(0, len(values), stride)], list(values[::stride])
+
+
+def _smoothed(losses: Sequence[float]) -> Curve:
+    """Means over 50 stretches of the run."""
+    width = max(len(losses) // 50, 1)
+    starts = range(0, len(losses) - width + 1, width)
+    return (
+        [start + width / 2 for start in starts],
+        [statistics.fmean(losses[start : start + width]) for start in starts],
+    )
+
+
+def _mean_curve(curves: Sequence[Curve]) -> Curve:
+    """Mean over the seeds, at the points that every seed has reached."""
+    length = min((len(x) for x, _ in curves), default=0)
+    if not length:
+        return [], []
+    means = [statistics.fmean(y[at] for _, y in curves) for at in range(length)]
+    return curves[0][0][:length], [mean if math.isfinite(mean) else math.nan for mean in means]
+
+
+def _response(cell: Cell) -> Curve:
+    """Final validation loss against the base rate; rates at which a run was lost have no point."""
+    finals = {
+        lr: [o.validation_loss for o in outcomes if o.validation_loss is not None]
+        for lr, outcomes in cell.by_lr.items()
+    }
+    kept = {lr: losses for lr, losses in finals.items() if len(losses) == len(cell.by_lr[lr])}
+    return list(kept), [statistics.fmean(losses) for losses in kept.values()]

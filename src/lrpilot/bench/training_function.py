@@ -1,0 +1,151 @@
+"""Your own training as the task: ``train.py:train`` and the trial that it is handed."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lrpilot.schedules import Schedule, named_schedule
+from lrpilot.torch import ScheduledLR
+
+Record = Callable[[float, float], None]
+
+
+class TrainingTrial:
+    """What ``train(trial)`` is handed.
+
+    seed: seed everything with it: the same seed is used under every schedule.
+    lr: the base learning rate to give the optimizer.
+    steps: the number of optimizer steps asked for with ``--steps``, or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        lr: float,
+        steps: int | None,
+        schedule: str,
+        on_share: Callable[[float], None],
+    ) -> None:
+        self.seed = seed
+        self.lr = lr
+        self.steps = steps
+        self.losses: list[float] = []
+        self.rates: list[float] = []
+        self.evaluations: list[tuple[int, float]] = []
+        self.test_loss: float | None = None
+        self._schedule = schedule
+        self._on_share = on_share
+
+    def scheduler(self, optimizer: Optimizer, total_steps: int) -> ScheduledLR:
+        """The schedule under trial over ``total_steps`` optimizer steps, as an ``LRScheduler``.
+
+        Call ``step(loss)`` on it once after each ``optimizer.step()``.
+        """
+
+        def record(loss: float, lr: float) -> None:
+            self.losses.append(loss)
+            self.rates.append(lr)
+            self._on_share(min(len(self.losses) / total_steps, 1.0))
+
+        return _RecordedLR(optimizer, named_schedule(self._schedule, total_steps), record)
+
+    def report(
+        self, validation_loss: float | Tensor, test_loss: float | Tensor | None = None
+    ) -> None:
+        """Record a validation loss, and a test loss if you have one; the last ones count."""
+        self.evaluations.append((len(self.losses), _number(validation_loss)))
+        if test_loss is not None:
+            self.test_loss = _number(test_loss)
+
+
+class _RecordedLR(ScheduledLR):
+    """A scheduler whose every observation is recorded with the rate it was made at."""
+
+    def __init__(self, optimizer: Optimizer, schedule: Schedule[Any], record: Record) -> None:
+        super().__init__(optimizer, schedule)
+        self._record = record
+
+    def step(self, loss: float | Tensor | None = None) -> None:
+        if not self._started:  # the step that LRScheduler's constructor takes
+            super().step()
+            return
+        observed, lr = self._observed(loss), float(self.optimizer.param_groups[0]["lr"])
+        super().step(observed)
+        self._record(observed, lr)
+
+
+def is_function(task: str) -> bool:
+    """Whether ``task`` names a training function, such as "train.py:train".
+
+    >>> is_function("examples/train.py:train"), is_function("digits-mlp")
+    (True, False)
+    """
+    return ".py:" in task
+
+
+def check_function(task: str) -> str:
+    """The hash of the file of the training function ``task``, which is there but not yet run.
+
+    Raises ValueError if the file or the function is missing, or the file is not Python.
+    """
+    path, name = _located(task)
+    try:
+        source = path.read_text()
+        tree = ast.parse(source, filename=str(path))
+    except (OSError, SyntaxError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read the training function {task!r}: {error}") from None
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    if name not in names:
+        raise ValueError(
+            f"{path} has no function {name!r}; it has: {', '.join(names) or 'no functions'}"
+        )
+    return hashlib.sha256(source.encode()).hexdigest()[:16]
+
+
+def train(task: str, trial: TrainingTrial) -> None:
+    """Import the training function ``task`` and call it with ``trial``.
+
+    Whatever it raises goes through. Raises ValueError if it yields no validation loss, or never
+    steps the scheduler, so that every schedule would look the same.
+    """
+    path, name = _located(task)
+    sys.path.insert(0, str(path.parent.resolve()))  # as `python train.py` does
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    returned: object = getattr(module, name)(trial)
+    if returned is not None:
+        many = isinstance(returned, Sequence)
+        for loss in cast("Sequence[float]", returned if many else [returned]):
+            trial.report(loss)
+    if not trial.evaluations:
+        raise ValueError(
+            f"{task} yielded no validation loss; return one, or call trial.report(loss)"
+        )
+    if not trial.losses:
+        raise ValueError(
+            f"{task} never stepped its scheduler, so every schedule would look the same; call "
+            f"trial.scheduler(optimizer, total_steps).step(loss) after each optimizer.step()"
+        )
+
+
+def _number(loss: float | Tensor) -> float:
+    return float(loss.detach() if isinstance(loss, Tensor) else loss)
+
+
+def _located(task: str) -> tuple[Path, str]:
+    path, _, name = task.rpartition(":")
+    return Path(path), name

@@ -1,0 +1,135 @@
+"""One trial: one task, optimizer, schedule, base rate and seed, trained to the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from lrpilot.bench.suite import OPTIMIZERS
+from lrpilot.bench.training_function import TrainingTrial, is_function, train
+from lrpilot.schedules import Signal, named_schedule
+from lrpilot.tasks import find_task
+
+Status = Literal["done", "diverged", "failed"]
+Progress = Callable[[float], None]
+
+# Rises with every change, here or in a schedule, that alters the numbers a trial yields.
+RESULTS_VERSION = 1
+
+EVALUATIONS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What is trained; equal trials yield equal numbers.
+
+    task: the name of a built-in task, or "train.py:train" for a training function.
+    task_version: the task's version, or the hash of the training function's file.
+    optimizer: empty for a training function, which makes its own.
+    settings: the schedule with its settings, as its repr.
+    total_steps: None leaves the horizon to the training function.
+    """
+
+    task: str
+    task_version: str
+    optimizer: str
+    schedule: str
+    settings: str
+    lr: float
+    seed: int
+    total_steps: int | None
+
+    @property
+    def key(self) -> str:
+        """The trial's name in the store: a hash of all the above."""
+        text = json.dumps({"results": RESULTS_VERSION, **asdict(self)}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What a trial showed.
+
+    validation_loss, test_loss: at the end; None if the trial has none, or diverged.
+    losses, rates: training loss and learning rate (of the first group) at each step taken.
+    evaluations: (steps taken, validation loss), in order.
+    error: the traceback of a failed trial.
+    """
+
+    status: Status = "done"
+    validation_loss: float | None = None
+    test_loss: float | None = None
+    losses: list[float] = field(default_factory=list[float])
+    rates: list[float] = field(default_factory=list[float])
+    evaluations: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
+    seconds: float = 0.0
+    error: str | None = None
+
+
+def run_trial(trial: Trial, progress: Progress) -> Outcome:
+    """Train; an exception makes a failed outcome, a non-finite loss a diverged one.
+
+    progress: told, now and then, which share of the trial is done.
+    """
+    started = time.perf_counter()
+    outcome = Outcome()
+    try:
+        if is_function(trial.task):
+            _run_function(trial, outcome, progress)
+        else:
+            _run_task(trial, outcome, progress)
+    except BrokenPipeError:
+        raise  # nobody is listening any more
+    except Exception:  # the border: whatever a training function raises is its outcome
+        outcome.status = "failed"
+        outcome.error = traceback.format_exc()
+        outcome.validation_loss = outcome.test_loss = None
+    outcome.seconds = time.perf_counter() - started
+    return outcome
+
+
+def _run_task(trial: Trial, outcome: Outcome, progress: Progress) -> None:
+    task = find_task(trial.task)
+    total_steps = trial.total_steps or task.total_steps
+    schedule = named_schedule(trial.schedule, total_steps)
+    run = task.start(trial.seed, OPTIMIZERS[trial.optimizer])
+    evaluate_at = {round(total_steps * k / EVALUATIONS) for k in range(1, EVALUATIONS + 1)}
+    state = schedule.init()
+    outcome.evaluations.append((0, run.evaluate()))
+    for step in range(1, total_steps + 1):
+        lr = trial.lr * state.scale
+        loss = run.step(lr)
+        outcome.losses.append(loss)
+        outcome.rates.append(lr)
+        if step in evaluate_at:
+            outcome.evaluations.append((step, run.evaluate()))
+        if not math.isfinite(loss) or not math.isfinite(outcome.evaluations[-1][1]):
+            outcome.status = "diverged"
+            return
+        state = schedule.update(state, Signal(loss))
+        progress(step / total_steps)
+    outcome.validation_loss = outcome.evaluations[-1][1]
+    outcome.test_loss = run.evaluate("test")
+
+
+def _run_function(trial: Trial, outcome: Outcome, progress: Progress) -> None:
+    handed = TrainingTrial(
+        seed=trial.seed,
+        lr=trial.lr,
+        steps=trial.total_steps,
+        schedule=trial.schedule,
+        on_share=progress,
+    )
+    outcome.losses, outcome.rates = handed.losses, handed.rates
+    outcome.evaluations = handed.evaluations
+    train(trial.task, handed)
+    if math.isfinite(handed.evaluations[-1][1]):
+        outcome.validation_loss, outcome.test_loss = handed.evaluations[-1][1], handed.test_loss
+    else:
+        outcome.status = "diverged"

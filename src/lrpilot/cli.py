@@ -1,0 +1,148 @@
+"""The command line: one verb, one function; the work is in the library."""
+
+from __future__ import annotations
+
+import json as json_format
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from lrpilot.bench.answer import Row, rows
+from lrpilot.bench.compare import compare as run_comparison
+from lrpilot.bench.plan import Plan
+from lrpilot.bench.report import check_report, write_report
+from lrpilot.bench.store import Store, StoreError
+from lrpilot.bench.suite import (
+    DEFAULT_OPTIMIZERS,
+    DEFAULT_SCHEDULES,
+    DEFAULT_SEEDS,
+    DEFAULT_TASKS,
+    OPTIMIZERS,
+)
+from lrpilot.bench.table import footnote, tables
+from lrpilot.schedules import NAMED_SCHEDULES, named_schedule
+from lrpilot.tasks import TASKS
+
+app = typer.Typer(
+    help="Decides the learning rate while a model trains.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+STDERR = Console(stderr=True)
+
+
+@app.command()
+def compare(
+    task: Annotated[
+        list[str],
+        typer.Option(help="A task of `lrpilot tasks`, or your own: train.py:train. Repeatable."),
+    ] = list(DEFAULT_TASKS),
+    schedule: Annotated[
+        list[str], typer.Option(help="A schedule of `lrpilot schedules`. Repeatable.")
+    ] = list(DEFAULT_SCHEDULES),
+    optimizer: Annotated[
+        list[str], typer.Option(help=f"One of {', '.join(OPTIMIZERS)}. Repeatable.")
+    ] = list(DEFAULT_OPTIMIZERS),
+    lr: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Base rate. Repeat for a grid: each schedule at its best rate, chosen on "
+            "validation, reported on test. Default: the task's rate and its neighbours."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="How many paired seeds.")] = DEFAULT_SEEDS,
+    steps: Annotated[
+        int | None, typer.Option(help="Optimizer steps per trial. Default: the task's budget.")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes, one thread each. Default: one per core.")
+    ] = len(os.sched_getaffinity(0)),
+    store: Annotated[Path, typer.Option(help="Where trials are kept.")] = Path("runs.db"),
+    report: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run stored trials again.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Train tasks under several schedules and say which schedule ends lower."""
+    with one_line_errors():
+        plan = Plan(
+            tasks=task, schedules=schedule, optimizers=optimizer, lrs=lr, seeds=seeds, steps=steps
+        )
+        check_report(report)
+    with one_line_errors(StoreError), Store(store) as trials:
+        found = run_comparison(plan, trials, workers=workers, fresh=fresh, console=STDERR)
+    answer = rows(found)
+    with one_line_errors(OSError):
+        write_report(report, found, answer, command=" ".join(["lrpilot", *sys.argv[1:]]))
+    if json:
+        print(json_format.dumps([row.as_json() for row in answer], indent=2, allow_nan=False))
+    else:
+        show(answer)
+    STDERR.print(f"page: {report}", highlight=False)
+    if any(outcome.status == "failed" for cell in found for outcome in cell.outcomes):
+        fail(f"some trials failed; their tracebacks are in {store}", code=1)
+
+
+@app.command("tasks")
+def list_tasks() -> None:
+    """List the built-in tasks."""
+    table = plain_table("task", "what it is", "loss", "steps", "adamw rate")
+    for task in TASKS.values():
+        rate = f"{task.lrs['adamw']:g}"
+        table.add_row(task.name, task.summary, task.metric, str(task.total_steps), rate)
+    stdout().print(table)
+
+
+@app.command("schedules")
+def list_schedules() -> None:
+    """List the schedules, with their settings over 1,000 steps."""
+    table = plain_table("schedule", "settings over 1,000 steps")
+    for name in NAMED_SCHEDULES:
+        table.add_row(name, repr(named_schedule(name, 1000)))
+    stdout().print(table)
+
+
+def show(answer: list[Row]) -> None:
+    """Print the answer as tables."""
+    console = stdout()
+    for table in tables(answer):
+        console.print(table)
+    console.print(footnote(answer), highlight=False)
+
+
+def stdout() -> Console:
+    """Standard output, wide enough for a table where nobody's window limits it."""
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
+def plain_table(*columns: str) -> Table:
+    """A table without frame."""
+    return Table(*columns, box=SIMPLE_HEAD)
+
+
+@contextmanager
+def one_line_errors(kind: type[Exception] = ValueError) -> Iterator[None]:
+    """What the user can mend is one line and exit code 2; Ctrl-C keeps what is stored."""
+    try:
+        yield
+    except kind as error:
+        fail(str(error), code=2)
+    except KeyboardInterrupt:
+        fail("interrupted; trials that had ended are stored, the same command goes on", code=130)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """End with ``message`` on standard error."""
+    STDERR.print(f"lrpilot: {message}", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(code)

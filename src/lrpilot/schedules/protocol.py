@@ -1,0 +1,55 @@
+"""The contract: a schedule is a frozen settings object and two pure functions over a tuple."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, Protocol, TypeVar
+
+
+class Signal(NamedTuple):
+    """What one optimizer step showed."""
+
+    loss: float = math.nan
+    """Training loss of the step, before its update; NaN if nobody measured it."""
+
+
+class State(Protocol):
+    """All that a schedule remembers, and all that a checkpoint needs; holds no settings.
+
+    A named tuple of numbers, strings, None and tuples of these, none of them NaN or infinite, so
+    that it is strict JSON.
+    """
+
+    @property
+    def scale(self) -> float:
+        """Multiplies the base learning rate of every parameter group."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why ``scale`` is what it is: a short code that a log, a plot and a replay can read."""
+        ...
+
+
+StateT = TypeVar("StateT", bound=State)
+
+
+class Schedule(Protocol[StateT]):
+    """What the rate should be, from what the training shows.
+
+    ``init().scale`` holds for the first optimizer step. The state that ``update`` returns after
+    step ``t`` holds for step ``t + 1``.
+    """
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The fields of `Signal` that ``update`` reads; collecting more than these is waste."""
+        ...
+
+    def init(self) -> StateT:
+        """State before the first optimizer step."""
+        ...
+
+    def update(self, state: StateT, signal: Signal) -> StateT:
+        """State after an optimizer step that showed ``signal``."""
+        ...

@@ -1,0 +1,184 @@
+"""PyTorch: a real ``LRScheduler`` over any lrpilot schedule."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from lrpilot.schedules import Greedy, Schedule, Signal, pack, unpack
+from lrpilot.schedules.checks import Mode
+
+STATE_VERSION = 1
+_DEFAULT = Greedy()
+
+
+class ScheduledLR(LRScheduler):
+    """Multiply every parameter group's base rate by the schedule's scale.
+
+    Call ``step(loss)`` once per optimizer step, after ``optimizer.step()``. The base rate of a
+    group is its ``initial_lr``, or the rate it had when the scheduler was made. Groups keep their
+    ratios. A tensor rate is written in place.
+    """
+
+    schedule: Schedule[Any]
+    state: Any  # the schedule's named tuple
+
+    def __init__(self, optimizer: Optimizer, schedule: Schedule[Any]) -> None:
+        self.schedule = schedule
+        self.state = schedule.init()
+        self._started = False  # LRScheduler's constructor calls step() once
+        super().__init__(optimizer)
+
+    def step(self, loss: float | torch.Tensor | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Observe one optimizer step's loss and set the rates of the next step.
+
+        loss: training loss of the step, a number or a tensor of one element, on any device; its
+            graph is not kept. May be left out if the schedule needs no loss.
+        """
+        self._step_count += 1
+        self.last_epoch += 1
+        if not self._started:
+            self._started = True
+            self.base_lrs = [float(base_lr) for base_lr in self.base_lrs]
+            self._write()
+            return
+        scale = self.state.scale
+        self.state = self.schedule.update(self.state, Signal(self._observed(loss)))
+        if self.state.scale != scale or len(self.base_lrs) != len(self.optimizer.param_groups):
+            self._write()
+
+    def get_lr(self) -> list[float | torch.Tensor]:
+        """The rate that each parameter group's schedule asks for now, as floats."""
+        self._adopt_new_groups()
+        return [base_lr * self.state.scale for base_lr in self.base_lrs]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs, as strict JSON-able data without settings."""
+        return {
+            "version": STATE_VERSION,
+            "schedule": type(self.schedule).__name__,
+            "state": pack(self.state),
+            "steps": self.last_epoch,
+            "base_lrs": list(self.base_lrs),
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Resume from ``state_dict()``; settings and base rates stay those of this scheduler.
+
+        Raises ValueError if the state is of another schedule, another version, or damaged; then
+        nothing has changed. Warns if the saved base rates differ from this scheduler's.
+        """
+        name = type(self.schedule).__name__
+        if state_dict.get("version") != STATE_VERSION or state_dict.get("schedule") != name:
+            raise ValueError(
+                f"this is not a version {STATE_VERSION} state of a scheduler over {name}: it has "
+                f"version {state_dict.get('version')!r} and schedule "
+                f"{state_dict.get('schedule')!r}; load what the same scheduler saved"
+            )
+        state = unpack(self.schedule, state_dict["state"])
+        saved = list(state_dict["base_lrs"])
+        if len(saved) != len(self.base_lrs):
+            raise ValueError(
+                f"the state has {len(saved)} parameter groups and this optimizer "
+                f"{len(self.base_lrs)}; add or remove groups before loading"
+            )
+        if saved != self.base_lrs:
+            warnings.warn(
+                f"the saved base rates {saved} differ from this optimizer's {self.base_lrs}; "
+                f"keeping the latter",
+                stacklevel=2,
+            )
+        self.state = state
+        self.last_epoch = int(state_dict["steps"])
+        self._step_count = self.last_epoch + 1
+        self._write()
+
+    def _observed(self, loss: object) -> float:
+        if loss is None:
+            if "loss" in self.schedule.needs:
+                raise TypeError(
+                    f"step() got no loss, and {type(self.schedule).__name__} decides from the "
+                    f"loss; call step(loss) once after each optimizer.step()"
+                )
+            return math.nan
+        if isinstance(loss, torch.Tensor):
+            if loss.numel() != 1:
+                raise ValueError(
+                    f"loss must be one number, got a tensor of shape {tuple(loss.shape)}; "
+                    f"pass its mean"
+                )
+            return float(loss.detach())
+        try:
+            return float(loss)  # pyright: ignore[reportArgumentType]
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"loss must be a number or a tensor of one element, got {loss!r}"
+            ) from None
+
+    def _write(self) -> None:
+        rates = self.get_lr()
+        for group, lr in zip(self.optimizer.param_groups, rates, strict=True):
+            # In place, so that captured graphs and compiled steps see the change.
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr
+        self._last_lr = rates
+
+    def _adopt_new_groups(self) -> None:
+        for group in self.optimizer.param_groups[len(self.base_lrs) :]:
+            self.base_lrs.append(float(group.setdefault("initial_lr", float(group["lr"]))))
+
+
+# The one subclass of our own: users check and annotate with the name of the rule.
+class GreedyLR(ScheduledLR):
+    """Raise the rate while the loss improves; lower it while it does not.
+
+    Call ``step(loss)`` once per optimizer step. The arguments are those of
+    `lrpilot.schedules.Greedy`, which says what each does; bounds are multiples of the base rate.
+
+    >>> from torch import nn, optim
+    >>> model = nn.Linear(2, 1)
+    >>> optimizer = optim.SGD(model.parameters(), lr=0.1)
+    >>> scheduler = GreedyLR(optimizer, factor=0.5, patience=0, window=1)
+    >>> for loss in (4.0, 3.0):
+    ...     optimizer.step()
+    ...     scheduler.step(loss)
+    >>> scheduler.get_last_lr()
+    [0.2]
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        *,
+        factor: float = _DEFAULT.factor,
+        patience: int = _DEFAULT.patience,
+        window: int = _DEFAULT.window,
+        threshold: float = _DEFAULT.threshold,
+        warmup: int = _DEFAULT.warmup,
+        cooldown: int = _DEFAULT.cooldown,
+        min_scale: float = _DEFAULT.min_scale,
+        max_scale: float = _DEFAULT.max_scale,
+        mode: Mode = _DEFAULT.mode,
+    ) -> None:
+        super().__init__(
+            optimizer,
+            Greedy(
+                factor=factor,
+                patience=patience,
+                window=window,
+                threshold=threshold,
+                warmup=warmup,
+                cooldown=cooldown,
+                min_scale=min_scale,
+                max_scale=max_scale,
+                mode=mode,
+            ),
+        )
