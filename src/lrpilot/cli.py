@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_format
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -45,21 +45,36 @@ STDERR = Console(stderr=True)
 
 @app.command()
 def compare(
+    function: Annotated[
+        list[str] | None,
+        typer.Argument(help="Your own training as the task: train.py:train.", show_default=False),
+    ] = None,
     task: Annotated[
-        list[str],
-        typer.Option(help="A task of `lrpilot tasks`, or your own: train.py:train. Repeatable."),
-    ] = list(DEFAULT_TASKS),
+        list[str] | None,
+        typer.Option(
+            help=f"A task of `lrpilot tasks`. Repeatable. Default: {', '.join(DEFAULT_TASKS)}."
+        ),
+    ] = None,
     schedule: Annotated[
-        list[str], typer.Option(help="A schedule of `lrpilot schedules`. Repeatable.")
-    ] = list(DEFAULT_SCHEDULES),
+        list[str] | None,
+        typer.Option(
+            help="A schedule of `lrpilot schedules`. Repeatable. "
+            f"Default: {', '.join(DEFAULT_SCHEDULES)}."
+        ),
+    ] = None,
     optimizer: Annotated[
-        list[str], typer.Option(help=f"One of {', '.join(OPTIMIZERS)}. Repeatable.")
-    ] = list(DEFAULT_OPTIMIZERS),
+        list[str] | None,
+        typer.Option(
+            help=f"One of {', '.join(OPTIMIZERS)}. Repeatable. "
+            f"Default: {', '.join(DEFAULT_OPTIMIZERS)}."
+        ),
+    ] = None,
     lr: Annotated[
         list[float] | None,
         typer.Option(
             help="Base rate. Repeat for a grid: each schedule at its best rate, chosen on "
-            "validation, reported on test. Default: the task's rate and its neighbours."
+            "validation, reported on test. Default: the task's rate and its "
+            "neighbours, or 0.001 for your own training."
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="How many paired seeds.")] = DEFAULT_SEEDS,
@@ -67,7 +82,10 @@ def compare(
         int | None, typer.Option(help="Optimizer steps per trial. Default: the task's budget.")
     ] = None,
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes, one thread each. Default: one per core.")
+        int,
+        typer.Option(
+            min=1, help="Processes, one thread each. Default: one per core.", show_default=False
+        ),
     ] = len(os.sched_getaffinity(0)),
     store: Annotated[Path, typer.Option(help="Where trials are kept.")] = Path("runs.db"),
     report: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
@@ -77,7 +95,12 @@ def compare(
     """Train tasks under several schedules and say which schedule ends lower."""
     with one_line_errors():
         plan = Plan(
-            tasks=task, schedules=schedule, optimizers=optimizer, lrs=lr, seeds=seeds, steps=steps
+            tasks=[*(function or ()), *(task or ())] or DEFAULT_TASKS,
+            schedules=schedule or DEFAULT_SCHEDULES,
+            optimizers=optimizer,
+            lrs=lr,
+            seeds=seeds,
+            steps=steps,
         )
         check_report(report)
     with one_line_errors(StoreError), Store(store) as trials:
@@ -132,7 +155,7 @@ def plain_table(*columns: str) -> Table:
 
 
 @contextmanager
-def one_line_errors(kind: type[Exception] = ValueError) -> Iterator[None]:
+def one_line_errors(kind: type[Exception] = ValueError) -> Generator[None, None, None]:
     """What the user can mend is one line and exit code 2; Ctrl-C keeps what is stored."""
     try:
         yield

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, SupportsFloat, TypeGuard, cast
 
 import torch
 from torch.optim import Optimizer
@@ -30,27 +31,27 @@ class ScheduledLR(LRScheduler):
     state: Any  # the schedule's named tuple
 
     def __init__(self, optimizer: Optimizer, schedule: Schedule[Any]) -> None:
+        if not hasattr(schedule, "init"):
+            raise TypeError(
+                f"schedule must be a schedule such as Greedy() or OpenLoop(Cosine(), "
+                f"total_steps=1000), got {schedule!r}"
+            )
         self.schedule = schedule
         self.state = schedule.init()
-        self._started = False  # LRScheduler's constructor calls step() once
         super().__init__(optimizer)
 
     def step(self, loss: float | torch.Tensor | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Observe one optimizer step's loss and set the rates of the next step.
 
         loss: training loss of the step, a number or a tensor of one element, on any device; its
-            graph is not kept. May be left out if the schedule needs no loss.
+            graph is not kept. A schedule that needs no loss does not read it.
         """
+        scale = self.state.scale
+        signal = Signal(self._observed(loss)) if "loss" in self.schedule.needs else Signal()
+        self.state = self.schedule.update(self.state, signal)
         self._step_count += 1
         self.last_epoch += 1
-        if not self._started:
-            self._started = True
-            self.base_lrs = [float(base_lr) for base_lr in self.base_lrs]
-            self._write()
-            return
-        scale = self.state.scale
-        self.state = self.schedule.update(self.state, Signal(self._observed(loss)))
-        if self.state.scale != scale or len(self.base_lrs) != len(self.optimizer.param_groups):
+        if self.state.scale != scale or len(self._last_lr) != len(self.optimizer.param_groups):
             self._write()
 
     def get_lr(self) -> list[float | torch.Tensor]:
@@ -60,6 +61,7 @@ class ScheduledLR(LRScheduler):
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs, as strict JSON-able data without settings."""
+        self._adopt_new_groups()
         return {
             "version": STATE_VERSION,
             "schedule": type(self.schedule).__name__,
@@ -75,19 +77,24 @@ class ScheduledLR(LRScheduler):
         nothing has changed. Warns if the saved base rates differ from this scheduler's.
         """
         name = type(self.schedule).__name__
+        if not isinstance(state_dict, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"this is not a scheduler's state: {state_dict!r}")
         if state_dict.get("version") != STATE_VERSION or state_dict.get("schedule") != name:
             raise ValueError(
                 f"this is not a version {STATE_VERSION} state of a scheduler over {name}: it has "
                 f"version {state_dict.get('version')!r} and schedule "
                 f"{state_dict.get('schedule')!r}; load what the same scheduler saved"
             )
-        state = unpack(self.schedule, state_dict["state"])
-        saved = list(state_dict["base_lrs"])
-        if len(saved) != len(self.base_lrs):
+        state = unpack(self.schedule, state_dict.get("state", {}))
+        steps, saved = state_dict.get("steps"), state_dict.get("base_lrs")
+        if type(steps) is not int or steps < 0 or not _are_rates(saved):
+            raise ValueError(f"the state is damaged: steps is {steps!r} and base_lrs is {saved!r}")
+        if len(saved) != len(self.optimizer.param_groups):
             raise ValueError(
                 f"the state has {len(saved)} parameter groups and this optimizer "
-                f"{len(self.base_lrs)}; add or remove groups before loading"
+                f"{len(self.optimizer.param_groups)}; add or remove groups before loading"
             )
+        self._adopt_new_groups()
         if saved != self.base_lrs:
             warnings.warn(
                 f"the saved base rates {saved} differ from this optimizer's {self.base_lrs}; "
@@ -95,18 +102,20 @@ class ScheduledLR(LRScheduler):
                 stacklevel=2,
             )
         self.state = state
-        self.last_epoch = int(state_dict["steps"])
-        self._step_count = self.last_epoch + 1
+        self.last_epoch = steps
+        self._step_count = steps + 1
+        self._write()
+
+    def _initial_step(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Set the first rates; LRScheduler's constructor and SequentialLR's call it."""
+        self.base_lrs = [float(base_lr) for base_lr in self.base_lrs]
+        self._step_count = 1
+        self.last_epoch += 1
         self._write()
 
     def _observed(self, loss: object) -> float:
-        if loss is None:
-            if "loss" in self.schedule.needs:
-                raise TypeError(
-                    f"step() got no loss, and {type(self.schedule).__name__} decides from the "
-                    f"loss; call step(loss) once after each optimizer.step()"
-                )
-            return math.nan
+        if isinstance(loss, float):
+            return float(loss)  # a NumPy float is one too, and would end up in checkpoints
         if isinstance(loss, torch.Tensor):
             if loss.numel() != 1:
                 raise ValueError(
@@ -114,12 +123,15 @@ class ScheduledLR(LRScheduler):
                     f"pass its mean"
                 )
             return float(loss.detach())
-        try:
-            return float(loss)  # pyright: ignore[reportArgumentType]
-        except (TypeError, ValueError):
+        if loss is None:
             raise TypeError(
-                f"loss must be a number or a tensor of one element, got {loss!r}"
-            ) from None
+                f"step() got no loss, and {type(self.schedule).__name__} decides from the loss; "
+                f"call step(loss) once after each optimizer.step()"
+            )
+        if isinstance(loss, SupportsFloat):  # float() alone would read a string
+            with suppress(TypeError, ValueError):
+                return float(loss)
+        raise TypeError(f"loss must be a number or a tensor of one element, got {loss!r}")
 
     def _write(self) -> None:
         rates = self.get_lr()
@@ -134,6 +146,12 @@ class ScheduledLR(LRScheduler):
     def _adopt_new_groups(self) -> None:
         for group in self.optimizer.param_groups[len(self.base_lrs) :]:
             self.base_lrs.append(float(group.setdefault("initial_lr", float(group["lr"]))))
+
+
+def _are_rates(values: object) -> TypeGuard[list[float]]:
+    return isinstance(values, list) and all(
+        isinstance(value, float) and math.isfinite(value) for value in cast("list[object]", values)
+    )
 
 
 # The one subclass of our own: users check and annotate with the name of the rule.

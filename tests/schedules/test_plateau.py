@@ -1,11 +1,11 @@
 import math
 
 import pytest
-from contracts import modes, run, scales, streams
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn, optim, zeros
 
+from contracts import modes, run, scales, streams
 from lrpilot.schedules import Plateau
 
 BASE_LR = 0.5  # a power of two: torch's product of rates is then ours of scales, bit for bit

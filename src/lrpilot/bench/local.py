@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -71,7 +71,7 @@ class _Worker:
         self.process.join()
 
 
-def run_trials(trials: Sequence[Trial], workers: int) -> Iterator[Advanced | Finished]:
+def run_trials(trials: Sequence[Trial], workers: int) -> Generator[Advanced | Finished, None, None]:
     """Run ``trials`` in ``workers`` processes, one thread each; yield what happens as it happens.
 
     Every trial is finished exactly once. Closing the iterator stops the workers and drops the

@@ -17,7 +17,7 @@ from lrpilot.bench.suite import (
 )
 from lrpilot.bench.training_function import check_function, is_function
 from lrpilot.bench.trial import Trial
-from lrpilot.schedules import named_schedule
+from lrpilot.schedules import NAMED_SCHEDULES, named_schedule
 from lrpilot.schedules.checks import check_known
 from lrpilot.tasks import find_task
 
@@ -30,7 +30,7 @@ class Plan:
     """What to compare with what.
 
     tasks: names of built-in tasks, or training functions such as "train.py:train".
-    optimizers: names; a training function makes its own.
+    optimizers: names; None means adamw. A training function makes its own.
     lrs: the grid of base rates for every schedule; None means the task's own rate and its
         neighbours on the half-decade grid, or 0.001 for a training function.
     seeds: how many paired seeds, from 0 on.
@@ -41,7 +41,7 @@ class Plan:
 
     tasks: Sequence[str] = DEFAULT_TASKS
     schedules: Sequence[str] = DEFAULT_SCHEDULES
-    optimizers: Sequence[str] = DEFAULT_OPTIMIZERS
+    optimizers: Sequence[str] | None = None
     lrs: Sequence[float] | None = None
     seeds: int = DEFAULT_SEEDS
     steps: int | None = None
@@ -53,8 +53,15 @@ class Plan:
                 raise ValueError(
                     f"{name} is empty, so there is nothing to compare; name at least one"
                 )
-        for optimizer in self.optimizers:
+        if self.optimizers is not None and all(is_function(task) for task in self.tasks):
+            raise ValueError(
+                f"an optimizer ({', '.join(self.optimizers)}) does not apply to "
+                f"{', '.join(self.tasks)}, which makes its own; leave it out"
+            )
+        for optimizer in self.optimizers or ():
             check_known("optimizer", optimizer, OPTIMIZERS)
+        for schedule in self.schedules:
+            check_known("schedule", schedule, NAMED_SCHEDULES)
         for lr in self.lrs or ():
             if not 0 < lr < math.inf:
                 raise ValueError(f"lr must be positive and finite, got {lr}")
@@ -72,9 +79,12 @@ class Plan:
             trial
             for task in dict.fromkeys(self.tasks)
             for seed in range(self.seeds)
-            for optimizer in ([""] if is_function(task) else dict.fromkeys(self.optimizers))
+            for optimizer in self._optimizers(task)
             for trial in self._trials(task, optimizer, seed)
         ]
+
+    def _optimizers(self, task: str) -> Iterable[str]:
+        return [""] if is_function(task) else dict.fromkeys(self.optimizers or DEFAULT_OPTIMIZERS)
 
     def _trials(self, task: str, optimizer: str, seed: int) -> Iterable[Trial]:
         lrs = self.lrs

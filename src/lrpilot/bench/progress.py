@@ -87,7 +87,7 @@ class Display:
 
     def _tell(self, ended: int, in_flight: float) -> None:
         now = time.monotonic()
-        if ended < self._total and now - self._told >= PLAIN_EVERY:
+        if 1 <= ended < self._total and now - self._told >= PLAIN_EVERY:
             self._told = now
             seconds = (now - self._started) * (self._total / (ended + in_flight) - 1)
             self._console.print(

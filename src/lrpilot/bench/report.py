@@ -19,6 +19,7 @@ from lrpilot.bench.trial import Outcome
 from lrpilot.tasks import TASKS
 
 POINTS = 200  # per curve; more cannot be seen
+RATE_RANGE = 1e-3  # of the highest rate: how far down the rate axis goes
 
 # Okabe and Ito's colours, told apart by colour-blind readers as well; dashes when they run out.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6BB1")
@@ -49,7 +50,9 @@ def write_report(path: Path, cells: Sequence[Cell], rows: Sequence[Row], command
     for task, optimizer in dict.fromkeys((cell.task, cell.optimizer) for cell in cells):
         mine = [cell for cell in cells if (cell.task, cell.optimizer) == (task, optimizer)]
         answers = [row for row in rows if (row.task, row.optimizer) == (task, optimizer)]
-        figure = _figure(mine, styles).to_html(full_html=False, include_plotlyjs=False)
+        figure = _figure(mine, styles).to_html(
+            full_html=False, include_plotlyjs=False, config={"displaylogo": False}
+        )
         sections.append(
             f"<h2>{html.escape(title(answers[0]))}</h2>"
             f"<p>{html.escape(_about(task))}</p>{_table(answers)}{figure}"
@@ -91,9 +94,11 @@ th {{ font-weight: 600; }} code {{ background: #f4f4f4; padding: .1em .3em; }}
 
 
 def _about(task: str) -> str:
-    if task not in TASKS:
-        return "A training function; the loss is what it reports."
-    return f"{TASKS[task].summary} Loss: {TASKS[task].metric}."
+    return TASKS[task].summary if task in TASKS else "A training function and the loss it reports."
+
+
+def _metric(task: str) -> str:
+    return TASKS[task].metric if task in TASKS else "loss"
 
 
 def _table(rows: Sequence[Row]) -> str:
@@ -130,6 +135,7 @@ def _figure(cells: Sequence[Cell], styles: Mapping[str, Mapping[str, str]]) -> g
     figure = make_subplots(
         rows=2,
         cols=2,
+        specs=[[{}, {}], [{}, {}] if has_grid else [{"colspan": 2}, None]],
         subplot_titles=[*panels, "Final validation loss by base rate"] if has_grid else panels,
         horizontal_spacing=0.1,
         vertical_spacing=0.16,
@@ -157,22 +163,26 @@ def _figure(cells: Sequence[Cell], styles: Mapping[str, Mapping[str, str]]) -> g
                 row=at // 2 + 1,
                 col=at % 2 + 1,
             )
-    _label(figure, has_grid)
+    _label(figure, _metric(cells[0].task), has_grid)
+    highest = max((max(o.rates, default=0.0) for cell in cells for o in cell.best), default=0.0)
+    if highest > 0:  # the last steps of an anneal would take up the whole axis
+        top = math.log10(highest)
+        figure.update_yaxes(range=[top + math.log10(RATE_RANGE), top + 0.1], row=2, col=1)
     return figure
 
 
-def _label(figure: go.Figure, has_grid: bool) -> None:
+def _label(figure: go.Figure, loss: str, has_grid: bool) -> None:
     for at, (x, y) in enumerate(
         (
-            ("optimizer steps", "loss"),
-            ("optimizer steps", "loss"),
+            ("optimizer steps", loss),
+            ("optimizer steps", loss),
             ("optimizer steps", "learning rate"),
-            ("base learning rate", "loss"),
+            ("base learning rate", loss),
         )[: 4 if has_grid else 3]
     ):
-        where = {"row": at // 2 + 1, "col": at % 2 + 1}
-        figure.update_xaxes(title_text=x, type="log" if at == 3 else "linear", **where)
-        figure.update_yaxes(title_text=y, type="log", exponentformat="power", **where)
+        row, col = at // 2 + 1, at % 2 + 1
+        figure.update_xaxes(title_text=x, type="log" if at == 3 else "linear", row=row, col=col)
+        figure.update_yaxes(title_text=y, type="log", exponentformat="power", row=row, col=col)
     figure.update_layout(
         template="plotly_white",
         height=820,

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Literal
 
-from scipy import stats
+from scipy.special import stdtrit  # scipy.stats would take most of a second to import
 
 Verdict = Literal["good or better", "worse", "undecided"]
 
@@ -39,8 +39,8 @@ def verdict(losses: Sequence[float], reference: Sequence[float], margin: float =
     margin: what counts as equal, as a fraction of the size of the reference's mean loss.
 
     "good or better" if the one-sided 95 % upper bound of the mean paired difference is below the
-    margin; "worse" if its lower bound is above; otherwise "undecided". Runs lost where the
-    reference lost none are "worse", whatever the rest.
+    margin; "worse" if its lower bound is above; otherwise "undecided". Whoever lost more runs is
+    worse, whatever the others ended at.
 
     >>> verdict([1.00, 1.01, 0.99], reference=[1.01, 1.00, 1.00])
     'good or better'
@@ -49,11 +49,10 @@ def verdict(losses: Sequence[float], reference: Sequence[float], margin: float =
     >>> verdict([1.0], reference=[1.0])
     'undecided'
     """
-    if any(math.isinf(loss) for loss in reference):
-        return "undecided"
-    if any(math.isinf(loss) for loss in losses):
-        return "worse"
-    if len(losses) < 2:
+    lost, lost_by_reference = (sum(map(math.isinf, runs)) for runs in (losses, reference))
+    if lost != lost_by_reference:
+        return "worse" if lost > lost_by_reference else "good or better"
+    if lost or len(losses) < 2:
         return "undecided"
     differences = [loss - other for loss, other in zip(losses, reference, strict=True)]
     mean = statistics.fmean(differences)
@@ -69,4 +68,4 @@ def _standard_error(values: Sequence[float]) -> float:
 
 
 def _t(probability: float, count: int) -> float:
-    return float(stats.t.ppf(probability, count - 1))
+    return float(stdtrit(count - 1, probability))

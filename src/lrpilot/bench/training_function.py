@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -76,11 +77,9 @@ class _RecordedLR(ScheduledLR):
         self._record = record
 
     def step(self, loss: float | Tensor | None = None) -> None:
-        if not self._started:  # the step that LRScheduler's constructor takes
-            super().step()
-            return
-        observed, lr = self._observed(loss), float(self.optimizer.param_groups[0]["lr"])
-        super().step(observed)
+        lr = float(self.optimizer.param_groups[0]["lr"])
+        observed = math.nan if loss is None else self._observed(loss)
+        super().step(None if loss is None else observed)
         self._record(observed, lr)
 
 
@@ -90,7 +89,7 @@ def is_function(task: str) -> bool:
     >>> is_function("examples/train.py:train"), is_function("digits-mlp")
     (True, False)
     """
-    return ".py:" in task
+    return task.endswith(".py") or ".py:" in task
 
 
 def check_function(task: str) -> str:
@@ -99,6 +98,8 @@ def check_function(task: str) -> str:
     Raises ValueError if the file or the function is missing, or the file is not Python.
     """
     path, name = _located(task)
+    if not name:
+        raise ValueError(f"{task!r} names no function; write {task}:train")
     try:
         source = path.read_text()
         tree = ast.parse(source, filename=str(path))
@@ -147,5 +148,7 @@ def _number(loss: float | Tensor) -> float:
 
 
 def _located(task: str) -> tuple[Path, str]:
-    path, _, name = task.rpartition(":")
-    return Path(path), name
+    path, name = task.removesuffix(".py"), ""
+    if ".py:" in task:
+        path, _, name = task.rpartition(".py:")
+    return Path(f"{path}.py"), name

@@ -86,7 +86,7 @@ def run_trial(trial: Trial, progress: Progress) -> Outcome:
             _run_task(trial, outcome, progress)
     except BrokenPipeError:
         raise  # nobody is listening any more
-    except Exception:  # the border: whatever a training function raises is its outcome
+    except (Exception, SystemExit):  # whatever a training function raises is its outcome
         outcome.status = "failed"
         outcome.error = traceback.format_exc()
         outcome.validation_loss = outcome.test_loss = None

@@ -42,7 +42,7 @@ class OpenLoop:
 
     def scale_at(self, step: int) -> float:
         """The multiple of the base rate at optimizer step ``step``, counted from 0."""
-        return self.shape(min(step / self.total_steps, 1.0))
+        return float(self.shape(min(step / self.total_steps, 1.0)))
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -217,7 +217,7 @@ class OneCycle:
     def __call__(self, progress: float) -> float:
         """Scale at ``progress``."""
         if progress < self.peak:
-            return between(1.0, self.start_scale, Cosine()(progress / self.peak))
+            return between(self.start_scale, 1.0, 1 - Cosine()(progress / self.peak))
         return Cosine(end_scale=self.end_scale)((progress - self.peak) / (1 - self.peak))
 
 
@@ -250,7 +250,9 @@ class WSD:
         """Scale at ``progress``."""
         if progress < self.warmup:
             return between(self.start_scale, 1.0, progress / self.warmup)
-        return self.shape(max(self.decay - (1 - progress), 0.0) / self.decay)
+        elapsed = self.decay - (1 - progress)
+        # Rounding may put the decay's first step just after its start, where a shape may be steep.
+        return self.shape(elapsed / self.decay if elapsed > 1e-9 else 0.0)
 
 
 def between(low: float, high: float, share: float) -> float:

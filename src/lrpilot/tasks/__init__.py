@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 
-from lrpilot.tasks.classification import CANCER_LOGREG, DIGITS_CNN, DIGITS_MLP
+from lrpilot.schedules.checks import check_known
+from lrpilot.tasks.classification import DIGITS_CNN, DIGITS_MLP
+from lrpilot.tasks.convex import CANCER_LOGREG, NOISY_QUADRATIC
 from lrpilot.tasks.factorisation import NMF_DIGITS
-from lrpilot.tasks.landscapes import NOISY_QUADRATIC
 from lrpilot.tasks.language import BYTES_LM
 from lrpilot.tasks.protocol import OptimizerFactory, Run, Split, Task
 
@@ -24,13 +24,10 @@ TASKS: Mapping[str, Task] = {
 
 
 def find_task(name: str) -> Task:
-    """Look a task up by its name.
+    """Look a task up by its name; the error for an unknown one suggests the nearest.
 
     >>> find_task("digits-mlp").total_steps
     1000
     """
-    if name in TASKS:
-        return TASKS[name]
-    nearest = difflib.get_close_matches(name, TASKS, n=1)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    raise ValueError(f"unknown task {name!r}{hint} (known: {', '.join(TASKS)})")
+    check_known("task", name, TASKS)
+    return TASKS[name]

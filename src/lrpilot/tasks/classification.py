@@ -1,16 +1,16 @@
-"""Classifiers on the small data sets that scikit-learn ships."""
+"""Classifiers of handwritten digits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import numpy as np
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import cross_entropy
 
-from lrpilot.tasks.data import Examples, augmented, breast_cancer, digits, shuffled_batches
+from lrpilot.tasks.data import augmented, digits, shuffled_batches
 from lrpilot.tasks.protocol import Split
 from lrpilot.tasks.training import Problem, TrainingTask, initialise
+
+BATCH = 32
 
 
 def digits_mlp(rng: np.random.Generator) -> Problem:
@@ -18,7 +18,7 @@ def digits_mlp(rng: np.random.Generator) -> Problem:
     model = initialise(
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)), rng
     )
-    return classify(model, digits(), cross_entropy, rng, batch=32, augment=augmented)
+    return classify_digits(model, rng)
 
 
 def digits_cnn(rng: np.random.Generator) -> Problem:
@@ -43,43 +43,22 @@ def digits_cnn(rng: np.random.Generator) -> Problem:
         ),
         rng,
     )
-    return classify(model, digits(), cross_entropy, rng, batch=32, augment=augmented)
+    return classify_digits(model, rng)
 
 
-def cancer_logreg(rng: np.random.Generator) -> Problem:
-    """Logistic regression: convex and ill-conditioned, since many features repeat each other."""
-    model = initialise(lambda: nn.Sequential(nn.Linear(30, 1), nn.Flatten(0)), rng)
-    return classify(model, breast_cancer(), binary_loss, rng, batch=4)
-
-
-def binary_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of one logit per row."""
-    return binary_cross_entropy_with_logits(logits, targets.float())
-
-
-def classify(
-    model: nn.Module,
-    examples: Mapping[str, Examples],
-    loss: Callable[[Tensor, Tensor], Tensor],
-    rng: np.random.Generator,
-    *,
-    batch: int,
-    augment: Callable[[Tensor, np.random.Generator], Tensor] | None = None,
-) -> Problem:
-    """Train ``model`` on minibatches of ``batch`` rows, reshuffled at each pass."""
+def classify_digits(model: nn.Module, rng: np.random.Generator) -> Problem:
+    """Train ``model`` on the digits, reshuffled at each pass and augmented anew each time."""
+    examples = digits()
     train = examples["train"]
-    batches = shuffled_batches(len(train.targets), batch, rng)
+    batches = shuffled_batches(len(train.targets), BATCH, rng)
 
     def minibatch_loss() -> Tensor:
         rows = next(batches)
-        inputs = train.inputs[rows]
-        if augment is not None:
-            inputs = augment(inputs, rng)
-        return loss(model(inputs), train.targets[rows])
+        return cross_entropy(model(augmented(train.inputs[rows], rng)), train.targets[rows])
 
     def held_out_loss(split: Split) -> Tensor:
         model.eval()
-        held_out = loss(model(examples[split].inputs), examples[split].targets)
+        held_out = cross_entropy(model(examples[split].inputs), examples[split].targets)
         model.train()
         return held_out
 
@@ -95,24 +74,15 @@ DIGITS_MLP = TrainingTask(
     summary="perceptron 64-64-10 on augmented 8x8 digits, 4,810 parameters, batch 32",
     metric="cross-entropy (nats)",
     total_steps=1000,
-    lrs={},
+    lrs={"sgd": 1.0, "momentum": 0.1, "adam": 0.01, "adamw": 0.01, "rmsprop": 0.01},
     build=digits_mlp,
 )
 
 DIGITS_CNN = TrainingTask(
     name="digits-cnn",
-    summary="two convolutions with batch norm on augmented 8x8 digits, 3,742 parameters, batch 32",
+    summary="two convolutions with batch norm on augmented 8x8 digits, 1,922 parameters, batch 32",
     metric="cross-entropy (nats)",
     total_steps=500,
-    lrs={},
+    lrs={"sgd": 0.3, "momentum": 0.1, "adam": 0.03, "adamw": 0.03, "rmsprop": 0.01},
     build=digits_cnn,
-)
-
-CANCER_LOGREG = TrainingTask(
-    name="cancer-logreg",
-    summary="logistic regression on 341 rows of breast cancer, 31 parameters, batch 4",
-    metric="cross-entropy (nats)",
-    total_steps=300,
-    lrs={},
-    build=cancer_logreg,
 )

@@ -73,28 +73,23 @@ def augmented(images: Tensor, rng: np.random.Generator) -> Tensor:
 
 @cache
 def breast_cancer() -> dict[str, Examples]:
-    """Wisconsin breast cancer: 341 training rows of 30 features, 114 for validation and for test.
+    """Wisconsin breast cancer: 341 training rows; 114 for validation and 114 for test.
 
-    Every feature is standardised with the training rows' mean and deviation. Targets are 0 or 1.
+    30 features, standardised with the mean and deviation of the training rows; targets 0 or 1.
     """
     features, labels = load_breast_cancer(return_X_y=True)
     parts = split_rows(len(features), held_out=114)
     train = features[parts["train"]]
-    scaled = (features - train.mean(axis=0)) / train.std(axis=0)
-    return {part: as_examples(scaled[rows], labels[rows]) for part, rows in parts.items()}
+    features = (features - train.mean(axis=0)) / train.std(axis=0)
+    return {part: as_examples(features[rows], labels[rows]) for part, rows in parts.items()}
 
 
 @cache
-def digits_matrix() -> tuple[Tensor, dict[str, Tensor]]:
-    """The digits as a matrix V (1797, 64) in [0, 1], and a mask of its shape for each part.
-
-    80 % of the entries are for training, 10 % for validation and 10 % for test, at random.
-    """
+def digits_matrix() -> dict[str, Tensor]:
+    """The same digits as the rows of a matrix (n, 64) with entries in [0, 1], not standardised."""
     pixels, _ = load_digits(return_X_y=True)
-    part = np.random.default_rng(SPLIT_SEED).choice(3, size=pixels.shape, p=[0.8, 0.1, 0.1])
-    names = ("train", "validation", "test")
-    masks = {name: torch.from_numpy(part == i).float() for i, name in enumerate(names)}
-    return torch.from_numpy(pixels / 16).float(), masks
+    parts = split_rows(len(pixels), held_out=300)
+    return {part: torch.from_numpy(pixels[rows] / 16).float() for part, rows in parts.items()}
 
 
 @cache

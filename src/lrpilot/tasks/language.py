@@ -85,9 +85,9 @@ def bytes_lm(rng: np.random.Generator) -> Problem:
 
 BYTES_LM = TrainingTask(
     name="bytes-lm",
-    summary="2-block causal transformer on bytes of the standard library, 137k parameters, 8x64",
+    summary="2-block transformer on bytes of the standard library, 137k parameters, batch 8x64",
     metric="cross-entropy (nats per byte)",
     total_steps=400,
-    lrs={},
+    lrs={"sgd": 0.3, "momentum": 0.3, "adam": 0.01, "adamw": 0.01, "rmsprop": 0.003},
     build=bytes_lm,
 )

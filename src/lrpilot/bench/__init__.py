@@ -1,0 +1,23 @@
+"""Comparing schedules: trials, where they run and are kept, and what they show."""
+
+from lrpilot.bench.answer import Cell, Row, cells, rows
+from lrpilot.bench.compare import compare
+from lrpilot.bench.plan import Plan
+from lrpilot.bench.store import Store, StoreError
+from lrpilot.bench.training_function import TrainingTrial
+from lrpilot.bench.trial import Outcome, Trial, run_trial
+
+__all__ = [
+    "Cell",
+    "Outcome",
+    "Plan",
+    "Row",
+    "Store",
+    "StoreError",
+    "TrainingTrial",
+    "Trial",
+    "cells",
+    "compare",
+    "rows",
+    "run_trial",
+]

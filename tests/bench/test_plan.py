@@ -1,0 +1,87 @@
+"""What a comparison takes, and what cannot be compared."""
+
+import pytest
+
+from lrpilot.bench import Plan
+from lrpilot.bench.suite import OPTIMIZERS, neighbours
+from lrpilot.tasks import TASKS
+
+
+def test_every_schedule_meets_every_rate_and_seed_once():
+    plan = Plan(
+        tasks=["digits-mlp", "digits-mlp"],
+        schedules=["greedy", "cosine"],
+        optimizers=["sgd"],
+        lrs=[0.1, 0.2],
+        seeds=3,
+    )
+    trials = plan.trials()
+    assert len(trials) == len({trial.key for trial in trials}) == 2 * 2 * 3
+    cells = {(trial.schedule, trial.lr, trial.seed) for trial in trials}
+    assert len(cells) == 12
+
+
+def test_without_rates_the_grid_surrounds_the_tasks_own():
+    lrs = {trial.lr for trial in Plan(tasks=["digits-mlp"], seeds=1).trials()}
+    assert lrs == set(neighbours(TASKS["digits-mlp"].lrs["adamw"]))
+
+
+def test_every_task_has_a_rate_for_every_optimizer():
+    assert all(set(task.lrs) == set(OPTIMIZERS) for task in TASKS.values())
+
+
+def test_steps_change_the_horizon_of_the_schedule():
+    (trial,) = Plan(
+        tasks=["digits-mlp"], schedules=["cosine"], lrs=[0.1], seeds=1, steps=77
+    ).trials()
+    assert trial.total_steps == 77
+    assert "total_steps=77" in trial.settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tasks": ["digit-mlp"]}, "unknown task 'digit-mlp'; did you mean 'digits-mlp'"),
+        ({"schedules": ["gready"]}, "unknown schedule 'gready'; did you mean 'greedy'"),
+        ({"optimizers": ["adamv"]}, "unknown optimizer 'adamv'; did you mean 'adam"),
+        ({"schedules": ["??"]}, r"unknown schedule '\?\?'; \(known: constant"),
+        ({"lrs": []}, "lrs is empty"),
+        ({"schedules": []}, "schedules is empty"),
+        ({"lrs": [0.1, -0.1]}, "lr must be positive and finite, got -0.1"),
+        ({"lrs": [float("nan")]}, "lr must be positive and finite, got nan"),
+        ({"seeds": 0}, "seeds must be at least 1, got 0"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"tasks": ["missing.py:train"]}, "cannot read the training function"),
+        ({"tasks": ["train.py"]}, "names no function; write train.py:train"),
+    ],
+)
+def test_what_cannot_be_compared_is_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Plan(**settings)
+
+
+def test_an_optimizer_does_not_apply_to_a_training_function(tmp_path):
+    path = tmp_path / "train.py"
+    path.write_text("def train(trial): ...")
+    with pytest.raises(ValueError, match="makes its own; leave it out"):
+        Plan(tasks=[f"{path}:train"], optimizers=["sgd"])
+
+
+def test_a_changed_training_function_is_another_trial(tmp_path):
+    path = tmp_path / "train.py"
+    path.write_text("def train(trial): return 1.0")
+    (before,) = Plan(tasks=[f"{path}:train"], schedules=["cosine"], seeds=1).trials()
+    path.write_text("def train(trial): return 2.0")
+    (after,) = Plan(tasks=[f"{path}:train"], schedules=["cosine"], seeds=1).trials()
+    assert before.key != after.key
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("x = 1", "has no function 'train'; it has: no functions"), ("def train(", "cannot read")],
+)
+def test_a_file_without_the_function_is_refused_before_it_is_run(tmp_path, source, message):
+    path = tmp_path / "train.py"
+    path.write_text(source)
+    with pytest.raises(ValueError, match=message):
+        Plan(tasks=[f"{path}:train"])

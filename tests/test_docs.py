@@ -1,0 +1,41 @@
+"""What the documentation says is what the code does."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from lrpilot.schedules import NAMED_SCHEDULES
+
+ROOT = Path(__file__).parents[1]
+SPEC = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+generate = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(generate)
+
+
+@pytest.mark.parametrize("name", generate.PAGES)
+def test_a_generated_page_is_fresh(name):
+    written = (ROOT / "docs" / name).read_text()
+    assert written == generate.PAGES[name](), "run docs/generate.py"
+
+
+def test_every_schedule_is_documented():
+    text = (ROOT / "docs" / "schedules.md").read_text()
+    missing = [name for name in NAMED_SCHEDULES if f"`{name}`" not in text]
+    assert missing == []
+
+
+def test_the_readme_is_short_and_its_python_runs():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) < 120
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
