@@ -67,7 +67,7 @@ class Greedy:
     factor: float = 0.95
     patience: int = 10
     window: int = 50
-    threshold: float = 1e-3
+    threshold: float = 1e-4
     warmup: int = 0
     cooldown: int = 0
     min_scale: float = 0.1
