@@ -74,11 +74,11 @@ class Plan:
         self.trials()
 
     def trials(self) -> list[Trial]:
-        """Every trial of the comparison, one seed after another."""
+        """Every trial of the comparison, one seed of all tasks after another."""
         return [
             trial
-            for task in dict.fromkeys(self.tasks)
             for seed in range(self.seeds)
+            for task in dict.fromkeys(self.tasks)
             for optimizer in self._optimizers(task)
             for trial in self._trials(task, optimizer, seed)
         ]

@@ -87,7 +87,7 @@ th {{ font-weight: 600; }} code {{ background: #f4f4f4; padding: .1em .3em; }}
 <h1>Which learning-rate schedule ends lower?</h1>
 <p><code>{command}</code></p>
 {sections}
-<p class="quiet">{footnote}</p>
+<p class="quiet">Curves: mean over the seeds, each schedule at its best rate.<br>{footnote}</p>
 </body>
 </html>
 """
@@ -164,6 +164,9 @@ def _figure(cells: Sequence[Cell], styles: Mapping[str, Mapping[str, str]]) -> g
                 col=at % 2 + 1,
             )
     _label(figure, _metric(cells[0].task), has_grid)
+    if has_grid:
+        lrs = sorted({lr for cell in cells for lr in cell.by_lr})
+        figure.update_xaxes(tickvals=lrs, ticktext=[f"{lr:g}" for lr in lrs], row=2, col=2)
     highest = max((max(o.rates, default=0.0) for cell in cells for o in cell.best), default=0.0)
     if highest > 0:  # the last steps of an anneal would take up the whole axis
         top = math.log10(highest)
@@ -185,9 +188,10 @@ def _label(figure: go.Figure, loss: str, has_grid: bool) -> None:
         figure.update_yaxes(title_text=y, type="log", exponentformat="power", row=row, col=col)
     figure.update_layout(
         template="plotly_white",
+        font={"size": 11},
         height=820,
         hovermode="x unified",
-        margin={"t": 40, "l": 70, "r": 20},
+        margin={"t": 70, "l": 70, "r": 20},
         legend={"orientation": "v", "x": 1.02, "y": 1.0, "title": "schedule"},
     )
 

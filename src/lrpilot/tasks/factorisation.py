@@ -87,7 +87,7 @@ def squared_norm(matrix: Tensor) -> Tensor:
 NMF_DIGITS = TrainingTask(
     name="nmf-digits",
     summary="NMF of the 1,197 x 64 digits matrix at rank 20, 25,220 parameters, blocks 64x16",
-    metric="squared error of held-out rows, as a share of their squared norm",
+    metric="relative squared error",
     total_steps=1000,
     lrs={"sgd": 10.0, "momentum": 3.0, "adam": 0.1, "adamw": 0.1, "rmsprop": 0.1},
     build=nmf_digits,
