@@ -66,6 +66,14 @@ def test_the_difference_is_paired_by_seed():
     assert high == pytest.approx(-0.1)
 
 
+def test_the_order_in_which_trials_ended_does_not_matter():
+    losses = {"greedy": {0.1: [1.0, 5.0, 9.0]}, "cosine": {0.1: [1.1, 5.2, 9.3]}}
+    in_order = list(outcomes(losses))
+    mine = [pair for pair in in_order if pair[0].schedule == "greedy"]
+    theirs = [pair for pair in in_order if pair[0].schedule == "cosine"]
+    assert rows(cells([*mine, *reversed(theirs)])) == rows(cells([*mine, *theirs]))
+
+
 def test_the_reference_is_cosine_or_else_the_first():
     found = answer({"greedy": {0.1: [1.0, 2.0]}, "cosine": {0.1: [1.0, 2.0]}})
     assert (found["greedy"].reference, found["cosine"].verdict) == ("cosine", None)
