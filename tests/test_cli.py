@@ -158,6 +158,7 @@ def test_a_training_function_that_raises_is_recorded_and_the_others_go_on(here):
     assert result.returncode == 1
     assert json.loads(result.stdout)[0]["failed"] == 1
     assert "seed one is unlucky" in result.stderr
+    assert "lrpilot: some trials failed; their tracebacks are in runs.db" in result.stderr
     database = sqlite3.connect("runs.db")
     statuses = dict(database.execute("SELECT seed, status FROM trials"))
     (error,) = database.execute("SELECT error FROM trials WHERE seed = 1").fetchone()

@@ -83,13 +83,12 @@ def test_the_browser_draws_every_curve_with_labelled_axes(drawn):
 
 
 def test_the_legend_stands_beside_the_curves(drawn):
-    legend = re.search(r'<g class="legend"[^>]*transform="translate\(([\d.]+),', drawn)
-    plots = re.findall(
-        r'class="bglayer"|<rect class="bg" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', drawn
+    legend = re.search(r'<g class="legend"[^>]*translate\(([\d.]+),', drawn)
+    panels = re.findall(
+        r'class="nsewdrag drag"[^>]* x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', drawn
     )
-    right = max(float(x) + float(width) for x, width in plots if x)
-    assert legend is not None
-    assert float(legend.group(1)) >= right
+    assert len(panels) == 4
+    assert float(legend.group(1)) >= max(float(x) + float(width) for x, width in panels)
 
 
 def test_a_page_that_cannot_be_written_is_refused_beforehand(tmp_path):
