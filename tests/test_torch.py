@@ -331,5 +331,6 @@ def test_a_schedule_that_needs_no_loss_does_not_read_it():
 
 def test_a_shape_in_place_of_a_schedule_is_refused_with_the_cure():
     optimizer = optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
-    with pytest.raises(TypeError, match=r"such as Greedy\(\) or OpenLoop.*got Linear"):
-        ScheduledLR(optimizer, Linear())
+    for wrong in (Linear(), Greedy):
+        with pytest.raises(TypeError, match=r"such as Greedy\(\) or OpenLoop.*got .*(Lin|Gree)"):
+            ScheduledLR(optimizer, wrong)

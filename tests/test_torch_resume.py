@@ -167,11 +167,21 @@ def test_a_changed_base_rate_is_said_aloud_and_the_codes_is_kept():
     assert resumed.base_lrs == [0.3]
 
 
-def test_settings_in_the_code_win_on_resume():
-    scheduler = greedy_lr(sgd(0.1))
-    resumed = greedy_lr(sgd(0.1), factor=0.8, patience=3)
-    resumed.load_state_dict(scheduler.state_dict())
-    assert resumed.schedule == Greedy(**(ALERT | {"factor": 0.8, "patience": 3}))
+@pytest.mark.parametrize(
+    "changed", [{"factor": 0.8, "patience": 3}, {"mode": "max"}, {"max_scale": 2.0}]
+)
+def test_settings_in_the_code_win_on_resume_and_the_mismatch_is_said(changed):
+    saved = greedy_lr(sgd(0.1)).state_dict()
+    resumed = greedy_lr(sgd(0.1), **changed)
+    with pytest.warns(UserWarning, match=r"saved under other settings than Greedy\("):
+        resumed.load_state_dict(saved)
+    assert resumed.schedule == Greedy(**(ALERT | changed))
+
+
+def test_a_shape_that_is_a_function_is_no_mismatch_in_another_process():
+    first, second = (OpenLoop(lambda progress: 1 - progress, total_steps=10) for _ in range(2))
+    assert repr(first) != repr(second)
+    ScheduledLR(sgd(0.1), second).load_state_dict(ScheduledLR(sgd(0.1), first).state_dict())
 
 
 def test_a_state_taken_earlier_does_not_follow_the_scheduler():

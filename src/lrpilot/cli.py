@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 import os
+import shlex
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -41,6 +42,12 @@ app = typer.Typer(
 
 
 STDERR = Console(stderr=True)
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 @app.command()
@@ -86,7 +93,7 @@ def compare(
         typer.Option(
             min=1, help="Processes, one thread each. Default: one per core.", show_default=False
         ),
-    ] = len(os.sched_getaffinity(0)),
+    ] = cores(),
     store: Annotated[Path, typer.Option(help="Where trials are kept.")] = Path("runs.db"),
     report: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Run stored trials again.")] = False,
@@ -105,16 +112,16 @@ def compare(
         check_report(report)
     with one_line_errors(StoreError), Store(store) as trials:
         found = run_comparison(plan, trials, workers=workers, fresh=fresh, console=STDERR)
-    answer = rows(found)
+    show(rows(found), json=json)
     with one_line_errors(OSError):
-        write_report(report, found, answer, command=" ".join(["lrpilot", *sys.argv[1:]]))
-    if json:
-        print(json_format.dumps([row.as_json() for row in answer], indent=2, allow_nan=False))
-    else:
-        show(answer)
+        write_report(report, found, rows(found), command=shlex.join(["lrpilot", *sys.argv[1:]]))
     STDERR.print(f"page: {report}", highlight=False)
     if any(outcome.status == "failed" for cell in found for outcome in cell.outcomes):
-        fail(f"some trials failed; their tracebacks are in {store}", code=1)
+        fail(
+            f"some trials failed; their tracebacks are in {store}. They are not run again unless "
+            f"the training function's file has changed; --fresh runs all trials again",
+            code=1,
+        )
 
 
 @app.command("tasks")
@@ -136,8 +143,11 @@ def list_schedules() -> None:
     stdout().print(table)
 
 
-def show(answer: list[Row]) -> None:
-    """Print the answer as tables."""
+def show(answer: list[Row], *, json: bool) -> None:
+    """Print the answer as tables or as JSON."""
+    if json:
+        print(json_format.dumps([row.as_json() for row in answer], indent=2, allow_nan=False))
+        return
     console = stdout()
     for table in tables(answer):
         console.print(table)

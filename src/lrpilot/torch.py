@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,14 +26,15 @@ class ScheduledLR(LRScheduler):
 
     Call ``step(loss)`` once per optimizer step, after ``optimizer.step()``. The base rate of a
     group is its ``initial_lr``, or the rate it had when the scheduler was made. Groups keep their
-    ratios. A tensor rate is written in place.
+    ratios. A tensor rate is written in place. The rate is set, not multiplied, so of two schedulers
+    over one optimizer the one that steps last decides.
     """
 
     schedule: Schedule[Any]
     state: Any  # the schedule's named tuple
 
     def __init__(self, optimizer: Optimizer, schedule: Schedule[Any]) -> None:
-        if not hasattr(schedule, "init"):
+        if isinstance(schedule, type) or not hasattr(schedule, "init"):
             raise TypeError(
                 f"schedule must be a schedule such as Greedy() or OpenLoop(Cosine(), "
                 f"total_steps=1000), got {schedule!r}"
@@ -60,11 +63,15 @@ class ScheduledLR(LRScheduler):
         return [base_lr * self.state.scale for base_lr in self.base_lrs]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs, as strict JSON-able data without settings."""
+        """What a checkpoint needs, as strict JSON-able data without settings.
+
+        Of the settings there is a fingerprint, by which a resume under others is noticed.
+        """
         self._adopt_new_groups()
         return {
             "version": STATE_VERSION,
             "schedule": type(self.schedule).__name__,
+            "settings": _fingerprint(self.schedule),
             "state": pack(self.state),
             "steps": self.last_epoch,
             "base_lrs": list(self.base_lrs),
@@ -74,7 +81,7 @@ class ScheduledLR(LRScheduler):
         """Resume from ``state_dict()``; settings and base rates stay those of this scheduler.
 
         Raises ValueError if the state is of another schedule, another version, or damaged; then
-        nothing has changed. Warns if the saved base rates differ from this scheduler's.
+        nothing has changed. Warns if the settings or base rates were others when it was saved.
         """
         name = type(self.schedule).__name__
         if not isinstance(state_dict, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -95,6 +102,12 @@ class ScheduledLR(LRScheduler):
                 f"{len(self.optimizer.param_groups)}; add or remove groups before loading"
             )
         self._adopt_new_groups()
+        if state_dict.get("settings") != _fingerprint(self.schedule):
+            warnings.warn(
+                f"the state was saved under other settings than {self.schedule!r}; keeping the "
+                f"latter",
+                stacklevel=2,
+            )
         if saved != self.base_lrs:
             warnings.warn(
                 f"the saved base rates {saved} differ from this optimizer's {self.base_lrs}; "
@@ -126,7 +139,8 @@ class ScheduledLR(LRScheduler):
         if loss is None:
             raise TypeError(
                 f"step() got no loss, and {type(self.schedule).__name__} decides from the loss; "
-                f"call step(loss) once after each optimizer.step()"
+                f"call step(loss) once after each optimizer.step(), not through a scheduler such "
+                f"as SequentialLR that passes none"
             )
         if isinstance(loss, SupportsFloat):  # float() alone would read a string
             with suppress(TypeError, ValueError):
@@ -148,13 +162,19 @@ class ScheduledLR(LRScheduler):
             self.base_lrs.append(float(group.setdefault("initial_lr", float(group["lr"]))))
 
 
+def _fingerprint(schedule: Schedule[Any]) -> str:
+    """A hash of the settings; the address in a function's repr is not one of them."""
+    settings = re.sub(r" at 0x[0-9a-f]+", "", repr(schedule))
+    return hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+
 def _are_rates(values: object) -> TypeGuard[list[float]]:
     return isinstance(values, list) and all(
         isinstance(value, float) and math.isfinite(value) for value in cast("list[object]", values)
     )
 
 
-# The one subclass of our own: users check and annotate with the name of the rule.
+# A subclass, not a function: users check and annotate with the name of the rule.
 class GreedyLR(ScheduledLR):
     """Raise the rate while the loss improves; lower it while it does not.
 

@@ -12,7 +12,7 @@ def outcomes(losses_by, tests_by=None):
     first = next(iter(losses_by.values()))
     seeds = len(next(iter(first.values())))
     plan = Plan(tasks=["digits-mlp"], schedules=list(losses_by), lrs=list(first), seeds=seeds)
-    for trial in plan.trials():
+    for trial in plan.trials:
         loss = losses_by[trial.schedule][trial.lr][trial.seed]
         test = (tests_by or losses_by)[trial.schedule][trial.lr][trial.seed]
         yield trial, outcome(loss, test)

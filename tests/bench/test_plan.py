@@ -3,7 +3,7 @@
 import pytest
 
 from lrpilot.bench import Plan
-from lrpilot.bench.suite import OPTIMIZERS, neighbours
+from lrpilot.bench.suite import DEFAULT_SCHEDULES, OPTIMIZERS, neighbours
 from lrpilot.tasks import TASKS
 
 
@@ -15,14 +15,14 @@ def test_every_schedule_meets_every_rate_and_seed_once():
         lrs=[0.1, 0.2],
         seeds=3,
     )
-    trials = plan.trials()
+    trials = plan.trials
     assert len(trials) == len({trial.key for trial in trials}) == 2 * 2 * 3
     cells = {(trial.schedule, trial.lr, trial.seed) for trial in trials}
     assert len(cells) == 12
 
 
 def test_without_rates_the_grid_surrounds_the_tasks_own():
-    lrs = {trial.lr for trial in Plan(tasks=["digits-mlp"], seeds=1).trials()}
+    lrs = {trial.lr for trial in Plan(tasks=["digits-mlp"], seeds=1).trials}
     assert lrs == set(neighbours(TASKS["digits-mlp"].lrs["adamw"]))
 
 
@@ -31,9 +31,7 @@ def test_every_task_has_a_rate_for_every_optimizer():
 
 
 def test_steps_change_the_horizon_of_the_schedule():
-    (trial,) = Plan(
-        tasks=["digits-mlp"], schedules=["cosine"], lrs=[0.1], seeds=1, steps=77
-    ).trials()
+    (trial,) = Plan(tasks=["digits-mlp"], schedules=["cosine"], lrs=[0.1], seeds=1, steps=77).trials
     assert trial.total_steps == 77
     assert "total_steps=77" in trial.settings
 
@@ -70,18 +68,41 @@ def test_an_optimizer_does_not_apply_to_a_training_function(tmp_path):
 def test_a_changed_training_function_is_another_trial(tmp_path):
     path = tmp_path / "train.py"
     path.write_text("def train(trial): return 1.0")
-    (before,) = Plan(tasks=[f"{path}:train"], schedules=["cosine"], seeds=1).trials()
+    (before,) = Plan(tasks=[f"{path}:train"], schedules=["cosine"], seeds=1).trials
     path.write_text("def train(trial): return 2.0")
-    (after,) = Plan(tasks=[f"{path}:train"], schedules=["cosine"], seeds=1).trials()
+    (after,) = Plan(tasks=[f"{path}:train"], schedules=["cosine"], seeds=1).trials
     assert before.key != after.key
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("x = 1", "has no function 'train'; it has: no functions"), ("def train(", "cannot read")],
+    [
+        ("", "has no function 'train'; it has: no functions"),
+        ("def trane(trial): ...", "has no function 'train'; it has: trane"),
+        ("def train(", "cannot read"),
+    ],
 )
 def test_a_file_without_the_function_is_refused_before_it_is_run(tmp_path, source, message):
     path = tmp_path / "train.py"
     path.write_text(source)
     with pytest.raises(ValueError, match=message):
         Plan(tasks=[f"{path}:train"])
+
+
+@pytest.mark.parametrize(
+    "source", ["from elsewhere import fit as train", "train = lambda trial: 1.0"]
+)
+def test_a_function_may_be_imported_or_assigned(tmp_path, source):
+    path = tmp_path / "train.py"
+    path.write_text(source)
+    assert Plan(tasks=[f"{path}:train"], schedules=["cosine"], seeds=1).trials
+
+
+def test_the_same_lines_in_another_folder_are_another_training(tmp_path, monkeypatch):
+    keys = set()
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.py").write_text("def train(trial): ...")
+        monkeypatch.chdir(tmp_path / name)
+        keys |= {trial.key for trial in Plan(tasks=["train.py:train"], seeds=1).trials}
+    assert len(keys) == 2 * len(DEFAULT_SCHEDULES)

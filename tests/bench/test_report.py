@@ -37,7 +37,7 @@ def page(tmp_path_factory):
         seeds=2,
         steps=50,
     )
-    found = cells((trial, run_trial(trial, lambda share: None)) for trial in plan.trials())
+    found = cells((trial, run_trial(trial, lambda share: None)) for trial in plan.trials)
     path = tmp_path_factory.mktemp("page") / "report.html"
     write_report(path, found, rows(found), command="lrpilot compare <script>alert(1)</script>")
     return path
@@ -97,3 +97,10 @@ def test_a_page_that_cannot_be_written_is_refused_beforehand(tmp_path):
         check_report(tmp_path / "nowhere" / "report.html")
     with pytest.raises(ValueError, match=r"it is a folder"):
         check_report(tmp_path)
+
+
+def test_a_file_that_is_not_a_page_is_not_replaced(tmp_path, page):
+    check_report(page)
+    (tmp_path / "train.py").write_text("def train(trial): ...")
+    with pytest.raises(ValueError, match=r"is not a page, so it would be lost; choose another"):
+        check_report(tmp_path / "train.py")

@@ -1,5 +1,6 @@
 """Your own training as the task."""
 
+import sys
 import textwrap
 
 import pytest
@@ -24,12 +25,22 @@ TRAINING = """
 """
 
 
+@pytest.fixture(autouse=True)
+def _a_process_of_its_own(monkeypatch):
+    """Afterwards, modules and paths are as a new worker would have them."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = set(sys.modules)
+    yield
+    for name in {"train", "neighbour"} - before:
+        sys.modules.pop(name, None)
+
+
 def run(tmp_path, end="return loss", source=TRAINING, **settings):
     (tmp_path / "neighbour.py").write_text("STEPS = 10")
     path = tmp_path / "train.py"
     path.write_text(textwrap.dedent(source).format(end=end))
     plan = Plan(tasks=[f"{path}:train"], schedules=["linear"], lrs=[0.1], seeds=1, **settings)
-    (trial,) = plan.trials()
+    (trial,) = plan.trials
     return run_trial(trial, lambda share: None)
 
 
@@ -49,6 +60,8 @@ def test_losses_and_the_rates_they_were_made_at_are_recorded(tmp_path):
         ("return [4.0, 3.0]", [(10, 4.0), (10, 3.0)]),
         ("trial.report(3.0)", [(10, 3.0)]),
         ("trial.report(loss * 0 + 3.0)", [(10, 3.0)]),
+        ("return torch.tensor([4.0, 3.0])", [(10, 4.0), (10, 3.0)]),
+        ("return (loss * 0 + 3.0).detach().numpy()", [(10, 3.0)]),
     ],
 )
 def test_validation_losses_are_returned_or_reported(tmp_path, end, evaluations):
@@ -72,15 +85,35 @@ def test_the_trial_hands_over_seed_rate_and_steps(tmp_path):
     [
         ("raise RuntimeError('out of milk')", "RuntimeError: out of milk"),
         ("pass", "yielded no validation loss"),
-        ("return 'good'", "could not convert string to float"),
+        ("return 'good'", "returned 'good'; return the final validation loss or a list"),
+        ("return 1.0, 2.0", "returned (1.0, 2.0); return the final validation loss or a list"),
+        ("trial.scheduler(optimizer, 0)", "total_steps must be at least 1, got 0"),
+        ("raise BrokenPipeError('mine')", "BrokenPipeError: mine"),
         ("raise SystemExit(3)", "SystemExit: 3"),
     ],
 )
 def test_a_training_function_that_fails_is_recorded_with_its_traceback(tmp_path, end, message):
     outcome = run(tmp_path, end)
     assert outcome.status == "failed"
-    assert message in outcome.error
+    assert message in outcome.error.splitlines()[0]
     assert "Traceback" in outcome.error
+
+
+def test_a_failure_is_summed_up_by_the_first_line_of_its_message(tmp_path):
+    outcome = run(tmp_path, "raise RuntimeError('bad shape\\n  and a hint')")
+    assert outcome.error.splitlines()[0] == "RuntimeError: bad shape"
+
+
+def test_taking_other_steps_than_the_schedule_was_made_for_is_said(tmp_path):
+    with pytest.warns(UserWarning, match="took 11 steps of the 10 that it gave"):
+        run(tmp_path, "scheduler.step(loss)\n    return 1.0")
+
+
+def test_a_name_that_another_module_has_is_refused(tmp_path):
+    (tmp_path / "json.py").write_text("def train(trial): return 1.0")
+    plan = Plan(tasks=[f"{tmp_path}/json.py:train"], schedules=["cosine"], seeds=1)
+    outcome = run_trial(plan.trials[0], lambda share: None)
+    assert "a module named 'json' is loaded already; rename" in outcome.error
 
 
 def test_a_scheduler_that_is_never_stepped_is_a_failure(tmp_path):

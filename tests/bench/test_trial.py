@@ -7,7 +7,7 @@ from lrpilot.bench import Plan, run_trial
 
 def trial(**settings):
     settings = {"schedules": ["cosine"], "lrs": [0.01], "seeds": 1, "steps": 40, **settings}
-    (found,) = Plan(tasks=["digits-mlp"], **settings).trials()
+    (found,) = Plan(tasks=["digits-mlp"], **settings).trials
     return found
 
 

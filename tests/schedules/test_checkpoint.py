@@ -56,3 +56,12 @@ def test_a_packed_state_shares_nothing_with_the_state():
     packed["window"].append(3.0)
     assert state.window == (1.0, 2.0)
     assert unpack(GREEDY, pack(state)) == state
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("scale", -1.0), ("good", 1.5), ("left", True), ("window", [None])]
+)
+def test_a_value_that_no_state_has_is_damage(field, value):
+    data = {**pack(Greedy().init()), field: value}
+    with pytest.raises(ValueError, match=rf"damaged: Greedy\.{field} is"):
+        unpack(Greedy(), data)

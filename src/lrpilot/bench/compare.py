@@ -9,7 +9,7 @@ from rich.console import Console
 from lrpilot.bench.answer import Cell, cells
 from lrpilot.bench.local import Finished, run_trials
 from lrpilot.bench.plan import Plan
-from lrpilot.bench.progress import Display
+from lrpilot.bench.progress import Display, tell_failure
 from lrpilot.bench.store import Store
 
 
@@ -19,7 +19,7 @@ def compare(plan: Plan, store: Store, *, workers: int, fresh: bool, console: Con
     Each trial is stored as it ends, so the same call goes on where an interrupted one stopped.
     Progress goes to ``console``.
     """
-    trials = plan.trials()
+    trials = plan.trials
     known: set[str] = set() if fresh else store.keys()
     missing = [trial for trial in trials if trial.key not in known]
     console.print(
@@ -32,4 +32,9 @@ def compare(plan: Plan, store: Store, *, workers: int, fresh: bool, console: Con
             if isinstance(event, Finished):
                 store.add(event.trial, event.outcome)
             display.show(event)
-    return cells(store.outcomes(trials))
+    outcomes = list(store.outcomes(trials))
+    ran = {trial.key for trial in missing}
+    for trial, outcome in outcomes:
+        if trial.key not in ran:
+            tell_failure(trial, outcome, console)
+    return cells(outcomes)

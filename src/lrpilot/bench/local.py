@@ -15,6 +15,7 @@ from typing import cast
 
 import torch
 
+from lrpilot.bench.training_function import is_function
 from lrpilot.bench.trial import Outcome, Trial, run_trial
 
 REPORT_EVERY = 0.02  # of a trial
@@ -44,7 +45,7 @@ class _Worker:
         # no pipe end with its siblings, so each notices when the parent is gone.
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=True)
+        self.process: BaseProcess = context.Process(target=_work, args=(theirs,))
         with _interrupts_ignored():
             self.process.start()
         theirs.close()
@@ -54,6 +55,13 @@ class _Worker:
         self.trial = trial
         with suppress(BrokenPipeError):  # its death is noticed when the parent next listens
             self.connection.send(trial)
+
+    def may_take(self, trial: Trial) -> bool:
+        """Whether ``trial`` may follow: a training function never meets another one's modules."""
+        mixes = trial.task != self.trial.task and (
+            is_function(trial.task) or is_function(self.trial.task)
+        )
+        return self.process.is_alive() and not mixes
 
     def receive(self) -> Advanced | Finished:
         """The next message; a worker that has died has failed its trial."""
@@ -89,7 +97,7 @@ def run_trials(trials: Sequence[Trial], workers: int) -> Generator[Advanced | Fi
                 worker = next(worker for worker in busy if worker.connection is ready)
                 event = worker.receive()
                 if isinstance(event, Finished):
-                    if waiting and worker.process.is_alive():
+                    if waiting and worker.may_take(waiting[-1]):
                         worker.start(waiting.pop())
                     else:
                         busy.remove(worker)
@@ -133,4 +141,7 @@ class _Throttle:
     def __call__(self, share: float) -> None:
         if share >= self.told + REPORT_EVERY:
             self.told = share
-            self.connection.send(share)
+            try:
+                self.connection.send(share)
+            except (BrokenPipeError, ConnectionResetError):
+                os._exit(1)  # the parent is gone; a training function must not catch this

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from lrpilot.bench.suite import (
     DEFAULT_OPTIMIZERS,
@@ -64,15 +65,18 @@ class Plan:
             check_known("schedule", schedule, NAMED_SCHEDULES)
         for lr in self.lrs or ():
             if not 0 < lr < math.inf:
-                raise ValueError(f"lr must be positive and finite, got {lr}")
+                raise ValueError(f"lr must be positive and finite, got {lr}; 0.001 is a start")
         if self.seeds < 1:
             raise ValueError(
                 f"seeds must be at least 1, got {self.seeds}; 5 or more tell something"
             )
         if self.steps is not None and self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
-        self.trials()
+            raise ValueError(
+                f"steps must be at least 1, got {self.steps}; leave it out for the task's budget"
+            )
+        _ = self.trials  # names and files are looked up, once
 
+    @cached_property
     def trials(self) -> list[Trial]:
         """Every trial of the comparison, one seed of all tasks after another."""
         return [

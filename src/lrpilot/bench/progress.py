@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 from lrpilot.bench.local import Advanced, Finished
-from lrpilot.bench.trial import Trial
+from lrpilot.bench.trial import Outcome, Trial
 
 PLAIN_EVERY = 10.0  # seconds between two lines where bars cannot be drawn
 
@@ -68,14 +68,7 @@ class Display:
         if isinstance(event, Finished):
             self._ended[task] += 1
             self._shares.pop(event.trial.key, None)
-            if event.outcome.status == "failed":
-                last_line = (event.outcome.error or "").strip().splitlines()[-1]
-                self._console.print(
-                    f"failed: {event.trial.schedule}, lr {event.trial.lr:g}, seed "
-                    f"{event.trial.seed}: {last_line}",
-                    markup=False,
-                    highlight=False,
-                )
+            tell_failure(event.trial, event.outcome, self._console)
         else:
             self._shares[event.trial.key] = event.share
         in_flight = sum(self._shares.values())
@@ -93,3 +86,16 @@ class Display:
             self._console.print(
                 f"{ended}/{self._total} trials, about {seconds:.0f} s left", highlight=False
             )
+
+
+def tell_failure(trial: Trial, outcome: Outcome, console: Console) -> None:
+    """One line on a trial that failed; nothing on one that did not."""
+    if outcome.status == "failed":
+        summary = (outcome.error or "").splitlines()[0]
+        console.print(
+            f"failed: {trial.task}, {trial.schedule}, lr {trial.lr:g}, seed {trial.seed}: "
+            f"{summary}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )

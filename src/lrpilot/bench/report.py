@@ -14,7 +14,7 @@ import plotly.offline
 from plotly.subplots import make_subplots
 
 from lrpilot.bench.answer import Cell, Row
-from lrpilot.bench.table import footnote, judgement, ranked, rate, spread, title
+from lrpilot.bench.table import columns, entries, footnote, ranked, title
 from lrpilot.bench.trial import Outcome
 from lrpilot.tasks import TASKS
 
@@ -25,19 +25,32 @@ RATE_RANGE = 1e-3  # of the highest rate: how far down the rate axis goes
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6BB1")
 DASHES = ("solid", "dash", "dot")
 
+DOCTYPE = "<!DOCTYPE html>"
+
 Curve = tuple[list[float], list[float]]
 
 
 def check_report(path: Path) -> None:
-    """Raise ValueError if ``path`` cannot be written, before anything is trained for it."""
-    folder = path.parent
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        why = "it is a folder" if path.is_dir() else f"{folder} is not a writable folder"
-        raise ValueError(f"cannot write the page {path}: {why}; choose another --report")
+    """Raise ValueError if the page cannot go to ``path``, before anything is trained for it.
+
+    A file that is there is replaced only if it is a page.
+    """
+    if path.is_dir():
+        why = "it is a folder"
+    elif not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        why = f"{path.parent} is not a writable folder"
+    elif path.exists() and not path.read_bytes().startswith(DOCTYPE.encode()):
+        why = "it is there and is not a page, so it would be lost"
+    else:
+        return
+    raise ValueError(f"cannot write the page {path}: {why}; choose another --report")
 
 
 def write_report(path: Path, cells: Sequence[Cell], rows: Sequence[Row], command: str) -> None:
-    """Write the page: tables, loss curves, rate curves and, for a grid, loss against rate."""
+    """Write the page: tables, loss curves, rate curves and, for a grid, loss against rate.
+
+    command: how the page was made, for its reader to repeat.
+    """
     names = list(dict.fromkeys(cell.schedule for cell in cells))
     styles = {
         name: {
@@ -58,6 +71,7 @@ def write_report(path: Path, cells: Sequence[Cell], rows: Sequence[Row], command
             f"<p>{html.escape(_about(task))}</p>{_table(answers)}{figure}"
         )
     page = PAGE.format(
+        doctype=DOCTYPE,
         plotly=plotly.offline.get_plotlyjs(),
         command=html.escape(command),
         footnote=html.escape(footnote(rows)).replace("\n", "<br>"),
@@ -66,7 +80,7 @@ def write_report(path: Path, cells: Sequence[Cell], rows: Sequence[Row], command
     path.write_text(page, encoding="utf-8")
 
 
-PAGE = """<!DOCTYPE html>
+PAGE = """{doctype}
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -102,28 +116,12 @@ def _metric(task: str) -> str:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    on_test = rows[0].judged_on == "test"
-    heads = [
-        "schedule",
-        "validation loss",
-        *(["test loss"] if on_test else []),
-        f"minus {rows[0].reference}",
-        "best rate",
-        "verdict",
-    ]
-    lines = ["".join(f"<th>{html.escape(head)}</th>" for head in heads)]
+    lines = ["".join(f"<th>{html.escape(heading)}</th>" for heading in columns(rows))]
     for row in ranked(rows):
+        *items, verdict = map(html.escape, entries(row, rows))
         style = {"good or better": "good", "worse": "worse"}.get(row.verdict or "", "quiet")
-        items = [
-            row.name,
-            spread(row.mean, row.interval),
-            *([spread(row.test_mean, row.test_interval)] if on_test else []),
-            spread(row.difference, row.difference_interval, sign="+") if row.verdict else "",
-            rate(row),
-        ]
         lines.append(
-            "".join(f"<td>{html.escape(item)}</td>" for item in items)
-            + f'<td class="{style}">{html.escape(judgement(row))}</td>'
+            "".join(f"<td>{item}</td>" for item in items) + f'<td class="{style}">{verdict}</td>'
         )
     return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 

@@ -39,8 +39,8 @@ def verdict(losses: Sequence[float], reference: Sequence[float], margin: float =
     margin: what counts as equal, as a fraction of the size of the reference's mean loss.
 
     "good or better" if the one-sided 95 % upper bound of the mean paired difference is below the
-    margin; "worse" if its lower bound is above; otherwise "undecided". Whoever lost more runs is
-    worse, whatever the others ended at.
+    margin; "worse" if its lower bound is above; otherwise "undecided". Losing more runs than the
+    reference is "worse"; losing fewer is no win by itself: the runs that both finished decide.
 
     >>> verdict([1.00, 1.01, 0.99], reference=[1.01, 1.00, 1.00])
     'good or better'
@@ -50,14 +50,19 @@ def verdict(losses: Sequence[float], reference: Sequence[float], margin: float =
     'undecided'
     """
     lost, lost_by_reference = (sum(map(math.isinf, runs)) for runs in (losses, reference))
-    if lost != lost_by_reference:
-        return "worse" if lost > lost_by_reference else "good or better"
-    if lost or len(losses) < 2:
+    pairs = [
+        (loss, other)
+        for loss, other in zip(losses, reference, strict=True)
+        if math.isfinite(loss) and math.isfinite(other)
+    ]
+    if lost > lost_by_reference and len(losses) > 1:
+        return "worse"
+    if lost or len(pairs) < 2:
         return "undecided"
-    differences = [loss - other for loss, other in zip(losses, reference, strict=True)]
+    differences = [loss - other for loss, other in pairs]
     mean = statistics.fmean(differences)
     half = _t(CONFIDENCE, len(differences)) * _standard_error(differences)
-    equal = margin * abs(statistics.fmean(reference))
+    equal = margin * abs(statistics.fmean(other for _, other in pairs))
     if mean + half <= equal:
         return "good or better"
     return "worse" if mean - half > equal else "undecided"

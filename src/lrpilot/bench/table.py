@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from lrpilot.bench.answer import Interval, Row
@@ -38,10 +39,15 @@ def footnote(rows: Sequence[Row]) -> str:
         f"Verdict: good or better if the difference is shown (one-sided 95 %) to be below {margin} "
         "of the reference's loss, worse if shown to be above, else undecided.",
     ]
-    if any(row.judged_on == "test" for row in rows):
+    if _on_test(rows):
         lines.append(
             "Each schedule at its best rate of the grid, chosen on validation; difference and "
             "verdict on test."
+        )
+    if any(row.judged_on == "validation" and len(row.lrs) > 1 for row in rows):
+        lines.append(
+            "Where there is no test loss, the best rate is chosen and judged on the same "
+            "validation losses, which flatters every schedule."
         )
     if any(row.at_edge for row in rows):
         lines.append("* best rate at the edge of the grid: a better one may lie outside.")
@@ -78,24 +84,46 @@ def rate(row: Row) -> str:
     return f"{row.lr:g}" + ("*" if row.at_edge else "")
 
 
+def columns(rows: Sequence[Row]) -> list[str]:
+    """Headings of the table of one task; the verdict comes last."""
+    test = ["test loss"] if _on_test(rows) else []
+    return [
+        "schedule",
+        "validation loss",
+        *test,
+        f"minus {rows[0].reference}",
+        "best rate",
+        "verdict",
+    ]
+
+
+def entries(row: Row, rows: Sequence[Row]) -> list[str]:
+    """What stands under `columns` in one line of the table."""
+    test = [spread(row.test_mean, row.test_interval)] if _on_test(rows) else []
+    return [
+        row.name,
+        spread(row.mean, row.interval),
+        *test,
+        spread(row.difference, row.difference_interval, sign="+") if row.verdict else "",
+        rate(row),
+        judgement(row),
+    ]
+
+
+def _on_test(rows: Sequence[Row]) -> bool:
+    return any(row.judged_on == "test" for row in rows)
+
+
 def _table(rows: Sequence[Row]) -> Table:
-    on_test = rows[0].judged_on == "test"
-    table = Table(title=title(rows[0]), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    table.add_column("schedule")
-    table.add_column("validation loss")
-    if on_test:
-        table.add_column("test loss")
-    table.add_column(f"minus {rows[0].reference}")
-    table.add_column("best rate")
-    table.add_column("verdict")
+    table = Table(
+        *columns(rows),
+        title=title(rows[0]),
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+    )
     for row in ranked(rows):
+        *items, verdict = entries(row, rows)
         style = VERDICT_STYLES.get(row.verdict or "", "dim")
-        table.add_row(
-            row.name,
-            spread(row.mean, row.interval),
-            *([spread(row.test_mean, row.test_interval)] if on_test else []),
-            spread(row.difference, row.difference_interval, sign="+") if row.verdict else "",
-            rate(row),
-            f"[{style}]{judgement(row)}[/]",
-        )
+        table.add_row(*map(escape, items), f"[{style}]{verdict}[/]")
     return table

@@ -7,14 +7,19 @@ import hashlib
 import importlib.util
 import math
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
+import numpy as np
 from torch import Tensor
 from torch.optim import Optimizer
 
 from lrpilot.schedules import Schedule, named_schedule
+from lrpilot.schedules.checks import check_count
 from lrpilot.torch import ScheduledLR
 
 Record = Callable[[float, float], None]
@@ -44,6 +49,7 @@ class TrainingTrial:
         self.rates: list[float] = []
         self.evaluations: list[tuple[int, float]] = []
         self.test_loss: float | None = None
+        self.total_steps: int | None = None
         self._schedule = schedule
         self._on_share = on_share
 
@@ -52,6 +58,8 @@ class TrainingTrial:
 
         Call ``step(loss)`` on it once after each ``optimizer.step()``.
         """
+        check_count("total_steps", total_steps, least=1, cure="count the optimizer steps")
+        self.total_steps = total_steps
 
         def record(loss: float, lr: float) -> None:
             self.losses.append(loss)
@@ -105,12 +113,13 @@ def check_function(task: str) -> str:
         tree = ast.parse(source, filename=str(path))
     except (OSError, SyntaxError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read the training function {task!r}: {error}") from None
-    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    names = list(_names(tree))
     if name not in names:
         raise ValueError(
             f"{path} has no function {name!r}; it has: {', '.join(names) or 'no functions'}"
         )
-    return hashlib.sha256(source.encode()).hexdigest()[:16]
+    # The path too: the same lines beside other modules are another training.
+    return hashlib.sha256(f"{path.resolve()}\n{source}".encode()).hexdigest()[:16]
 
 
 def train(task: str, trial: TrainingTrial) -> None:
@@ -120,6 +129,42 @@ def train(task: str, trial: TrainingTrial) -> None:
     steps the scheduler, so that every schedule would look the same.
     """
     path, name = _located(task)
+    _report(trial, getattr(_imported(path), name)(trial), task)
+    if not trial.losses:
+        raise ValueError(
+            f"{task} never stepped its scheduler, so every schedule would look the same; call "
+            f"trial.scheduler(optimizer, total_steps).step(loss) after each optimizer.step()"
+        )
+    if len(trial.losses) != trial.total_steps:
+        warnings.warn(
+            f"{task} took {len(trial.losses)} steps of the {trial.total_steps} that it gave to "
+            f"trial.scheduler, so schedules with a horizon did not follow it to the end",
+            stacklevel=2,
+        )
+
+
+def _report(trial: TrainingTrial, returned: object, task: str) -> None:
+    """Report what a training function has returned: None, a loss, or a list of losses."""
+    losses = returned.tolist() if isinstance(returned, (Tensor, np.ndarray)) else returned
+    many = cast("list[object]", losses) if isinstance(losses, list) else [losses]
+    for loss in many if returned is not None else ():
+        if not isinstance(loss, (int, float)) and not isinstance(loss, (Tensor, np.generic)):
+            raise TypeError(
+                f"{task} returned {returned!r}; return the final validation loss or a list of "
+                f"them, and report a test loss with trial.report(validation_loss, test_loss)"
+            )
+        trial.report(cast("float", loss))
+    if not trial.evaluations:
+        raise ValueError(
+            f"{task} yielded no validation loss; return one, or call trial.report(loss)"
+        )
+
+
+@cache
+def _imported(path: Path) -> ModuleType:
+    """The module at ``path``, run once per process, with its neighbours importable."""
+    if path.stem in sys.modules:
+        raise ImportError(f"a module named {path.stem!r} is loaded already; rename {path}")
     sys.path.insert(0, str(path.parent.resolve()))  # as `python train.py` does
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
@@ -127,20 +172,18 @@ def train(task: str, trial: TrainingTrial) -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
-    returned: object = getattr(module, name)(trial)
-    if returned is not None:
-        many = isinstance(returned, Sequence)
-        for loss in cast("Sequence[float]", returned if many else [returned]):
-            trial.report(loss)
-    if not trial.evaluations:
-        raise ValueError(
-            f"{task} yielded no validation loss; return one, or call trial.report(loss)"
-        )
-    if not trial.losses:
-        raise ValueError(
-            f"{task} never stepped its scheduler, so every schedule would look the same; call "
-            f"trial.scheduler(optimizer, total_steps).step(loss) after each optimizer.step()"
-        )
+    return module
+
+
+def _names(tree: ast.Module) -> Iterator[str]:
+    """What a module defines, assigns or imports under a name of its own."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from (alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.Assign):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
 
 
 def _number(loss: float | Tensor) -> float:

@@ -59,7 +59,7 @@ class Outcome:
     validation_loss, test_loss: at the end; None if the trial has none, or diverged.
     losses, rates: training loss and learning rate (of the first group) at each step taken.
     evaluations: (steps taken, validation loss), in order.
-    error: the traceback of a failed trial.
+    error: of a failed trial, the exception in one line, then the traceback.
     """
 
     status: Status = "done"
@@ -84,11 +84,10 @@ def run_trial(trial: Trial, progress: Progress) -> Outcome:
             _run_function(trial, outcome, progress)
         else:
             _run_task(trial, outcome, progress)
-    except BrokenPipeError:
-        raise  # nobody is listening any more
-    except (Exception, SystemExit):  # whatever a training function raises is its outcome
+    except (Exception, SystemExit) as error:  # whatever a training function raises is its outcome
         outcome.status = "failed"
-        outcome.error = traceback.format_exc()
+        summary = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
+        outcome.error = f"{summary}\n\n{traceback.format_exc()}"
         outcome.validation_loss = outcome.test_loss = None
     outcome.seconds = time.perf_counter() - started
     return outcome

@@ -61,8 +61,10 @@ def _item(like: Any, value: Any, name: str) -> Any:
         return value
     if like is None and value is None:
         return value
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if isinstance(like, (tuple, str)) or not is_number or not math.isfinite(value):
+    kinds = int if isinstance(like, int) else (int, float)
+    is_number = isinstance(value, kinds) and not isinstance(value, bool)
+    below_zero = name.endswith(".scale") and is_number and value < 0
+    if isinstance(like, (tuple, str)) or not is_number or not math.isfinite(value) or below_zero:
         raise ValueError(
             f"the state is damaged: {name} is {value!r}, where {like!r} stands at the start"
         )

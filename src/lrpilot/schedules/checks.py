@@ -5,29 +5,38 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
+from numbers import Integral, Real
 from typing import Literal
 
 Mode = Literal["min", "max"]
 
 
+def check_number(name: str, value: float) -> None:
+    """A number, not a string, a tensor or a class."""
+    if not isinstance(value, Real):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"{name} must be a number, got {value!r}")
+
+
 def check_factor(factor: float) -> None:
     """A factor lowers by multiplying and raises by dividing, so it lies between 0 and 1."""
+    check_number("factor", factor)
     if not 0 < factor < 1:
         raise ValueError(
             f"factor must lie strictly between 0 and 1, got {factor}; 0.95 means steps of about 5 %"
         )
 
 
-def check_count(name: str, count: int, least: int) -> None:
+def check_count(name: str, count: int, least: int, cure: str) -> None:
     """A count of observations or steps: a whole number, not below ``least``."""
-    if isinstance(count, bool) or not isinstance(count, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"{name} must be a whole number, got {count!r}")
+    if isinstance(count, bool) or not isinstance(count, Integral):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"{name} must be a whole number, got {count!r}; {cure}")
     if count < least:
-        raise ValueError(f"{name} must be at least {least}, got {count}")
+        raise ValueError(f"{name} must be at least {least}, got {count}; {cure}")
 
 
 def check_share(name: str, share: float, *, open_below: bool = False) -> None:
     """A share of something: between 0 and 1."""
+    check_number(name, share)
     if not 0 <= share <= 1 or (open_below and share == 0):
         raise ValueError(
             f"{name} must lie {'above 0 and at most 1' if open_below else 'between 0 and 1'}, "
@@ -37,6 +46,7 @@ def check_share(name: str, share: float, *, open_below: bool = False) -> None:
 
 def check_threshold(threshold: float) -> None:
     """A threshold is a fraction of the best loss's size."""
+    check_number("threshold", threshold)
     if not 0 <= threshold < 1:
         raise ValueError(
             f"threshold must lie in [0, 1), got {threshold}; "
@@ -46,6 +56,8 @@ def check_threshold(threshold: float) -> None:
 
 def check_bounds(min_scale: float, max_scale: float) -> None:
     """Bounds are multiples of the base rate, and the base rate itself lies between them."""
+    check_number("min_scale", min_scale)
+    check_number("max_scale", max_scale)
     if not 0 < min_scale < math.inf or not 0 < max_scale < math.inf:
         raise ValueError(
             f"min_scale and max_scale must be positive and finite, got {min_scale} and "
@@ -78,6 +90,7 @@ def check_known(kind: str, name: str, known: Iterable[str]) -> None:
     """
     names = list(known)
     if name not in names:
-        nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+        nearest = [known for known in names if known.lower() == name.lower()]
+        nearest += difflib.get_close_matches(name, names, n=1, cutoff=0.4)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         raise ValueError(f"unknown {kind} {name!r}; {hint}(known: {', '.join(names)})")

@@ -76,11 +76,11 @@ class Greedy:
 
     def __post_init__(self) -> None:
         check_factor(self.factor)
-        check_count("patience", self.patience, least=0)
-        check_count("window", self.window, least=1)
+        check_count("patience", self.patience, least=0, cure="0 acts on the first")
+        check_count("window", self.window, least=1, cure="1 does not smooth")
         check_threshold(self.threshold)
-        check_count("warmup", self.warmup, least=0)
-        check_count("cooldown", self.cooldown, least=0)
+        check_count("warmup", self.warmup, least=0, cure="0 turns it off")
+        check_count("cooldown", self.cooldown, least=0, cure="0 turns it off")
         check_bounds(self.min_scale, self.max_scale)
         check_mode(self.mode)
 
@@ -148,4 +148,4 @@ class Greedy:
 
     def _moved(self, scale: float, direction: int) -> float:
         moved = scale / self.factor if direction > 0 else scale * self.factor
-        return min(max(moved, self.min_scale), self.max_scale)
+        return float(min(max(moved, self.min_scale), self.max_scale))

@@ -1,4 +1,4 @@
-"""The schedules that the command line and the estimators know by name."""
+"""The schedules that have a name, as the command line takes it."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lrpilot.schedules.checks import check_count, check_factor, check_share
+from lrpilot.schedules.checks import check_count, check_factor, check_number, check_share
 from lrpilot.schedules.protocol import Signal
 
 Shape = Callable[[float], float]
@@ -38,7 +38,7 @@ class OpenLoop:
     total_steps: int
 
     def __post_init__(self) -> None:
-        check_count("total_steps", self.total_steps, least=1)
+        check_count("total_steps", self.total_steps, least=1, cure="count the optimizer steps")
 
     def scale_at(self, step: int) -> float:
         """The multiple of the base rate at optimizer step ``step``, counted from 0."""
@@ -77,8 +77,9 @@ class Polynomial:
     end_scale: float = 0.0
 
     def __post_init__(self) -> None:
+        check_number("power", self.power)
         if not 0 < self.power < math.inf:
-            raise ValueError(f"power must be positive and finite, got {self.power}")
+            raise ValueError(f"power must be positive and finite, got {self.power}; 1 is linear")
         check_share("end_scale", self.end_scale)
 
     def __call__(self, progress: float) -> float:
@@ -125,7 +126,7 @@ class CosineRestarts:
     end_scale: float = 0.0
 
     def __post_init__(self) -> None:
-        check_count("cycles", self.cycles, least=1)
+        check_count("cycles", self.cycles, least=1, cure="1 is a plain cosine")
         check_share("end_scale", self.end_scale)
 
     def __call__(self, progress: float) -> float:
@@ -197,7 +198,8 @@ class OneCycle:
     """Up by half a cosine to 1 at ``peak``, down by another: torch's ``OneCycleLR`` (Smith 2018).
 
     The base rate is the peak (torch's ``max_lr``), and momentum is left alone. Torch puts its end
-    on the last step, so its ``OneCycleLR(total_steps=T + 1)`` is ours over ``T``.
+    on the last step, so its ``OneCycleLR(total_steps=T + 1)`` with ``pct_start`` equal to
+    ``(peak * T + 1) / (T + 1)`` is ours over ``T``.
 
     start_scale: torch's ``1 / div_factor``.
     end_scale: torch's ``1 / (div_factor * final_div_factor)``.

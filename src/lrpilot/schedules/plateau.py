@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from lrpilot.schedules.checks import (
     Mode,
-    check_bounds,
     check_count,
     check_factor,
     check_mode,
+    check_share,
     check_threshold,
 )
 from lrpilot.schedules.evidence import improves, mean, windowed
@@ -57,11 +57,11 @@ class Plateau:
 
     def __post_init__(self) -> None:
         check_factor(self.factor)
-        check_count("patience", self.patience, least=0)
+        check_count("patience", self.patience, least=0, cure="0 acts on the first")
         check_threshold(self.threshold)
-        check_count("cooldown", self.cooldown, least=0)
-        check_bounds(self.min_scale, 1.0)
-        check_count("window", self.window, least=1)
+        check_count("cooldown", self.cooldown, least=0, cure="0 turns it off")
+        check_share("min_scale", self.min_scale, open_below=True)
+        check_count("window", self.window, least=1, cure="1 does not smooth")
         check_mode(self.mode)
 
     @property
@@ -86,7 +86,7 @@ class Plateau:
         bad = 0 if state.frozen else state.bad + 1
         if bad <= self.patience:
             return state._replace(reason="hold", bad=bad, frozen=frozen, window=window)
-        scale = max(state.scale * self.factor, self.min_scale)
+        scale = float(max(state.scale * self.factor, self.min_scale))
         return state._replace(
             scale=scale, reason="lower", bad=0, frozen=self.cooldown, window=window
         )

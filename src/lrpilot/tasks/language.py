@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -90,4 +92,6 @@ BYTES_LM = TrainingTask(
     total_steps=400,
     lrs={"sgd": 0.3, "momentum": 0.3, "adam": 0.01, "adamw": 0.01, "rmsprop": 0.003},
     build=bytes_lm,
+    # The text is that of the running Python: 1_031_107 is version 1 on Python 3.11.7.
+    version=1_000_000 + int("{}{:02}{:02}".format(*sys.version_info)),
 )
