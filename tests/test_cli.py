@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lrpilot.cli import app
+from lrpilot.cli import app, cores
 from lrpilot.schedules import NAMED_SCHEDULES
 from lrpilot.tasks import TASKS
 
@@ -193,6 +193,7 @@ def test_tasks_and_schedules_are_listed():
         (["--store", "no/such/folder/runs.db"], "cannot use no/such/folder/runs.db as a store"),
         (["--report", "no/such/folder/page.html"], "choose another --report"),
         (["--report", "."], "it is a folder; choose another --report"),
+        (["--report", "./a.db", "--store", "a.db"], "it is the store; choose another --report"),
     ],
 )
 def test_bad_input_is_one_line_exit_code_2_and_nothing_is_written(here, arguments, message):
@@ -211,6 +212,11 @@ def test_a_store_that_is_no_store_is_one_line_and_left_alone(here):
     assert result.exit_code == 2
     assert "runs.db as a store: file is not a database" in result.stderr
     assert (here / "runs.db").read_text() == "mine " * 100
+
+
+def test_cores_are_counted_where_the_system_tells_no_affinity(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert cores() == os.cpu_count()
 
 
 def wait_until(condition, seconds=60.0):

@@ -109,7 +109,7 @@ def compare(
             seeds=seeds,
             steps=steps,
         )
-        check_report(report)
+        check_report(report, store)
     with one_line_errors(StoreError), Store(store) as trials:
         found = run_comparison(plan, trials, workers=workers, fresh=fresh, console=STDERR)
     show(rows(found), json=json)

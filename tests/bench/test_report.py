@@ -3,12 +3,14 @@
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from lrpilot.bench import Plan, cells, rows, run_trial
 from lrpilot.bench.report import check_report, write_report
 
+STORE = Path("runs.db")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # No network at all: every address is sent to a port where nobody listens.
 HEADLESS = [
@@ -92,15 +94,15 @@ def test_the_legend_stands_beside_the_curves(drawn):
 
 
 def test_a_page_that_cannot_be_written_is_refused_beforehand(tmp_path):
-    check_report(tmp_path / "report.html")
+    check_report(tmp_path / "report.html", STORE)
     with pytest.raises(ValueError, match=r"is not a writable folder; choose another --report"):
-        check_report(tmp_path / "nowhere" / "report.html")
+        check_report(tmp_path / "nowhere" / "report.html", STORE)
     with pytest.raises(ValueError, match=r"it is a folder"):
-        check_report(tmp_path)
+        check_report(tmp_path, STORE)
 
 
 def test_a_file_that_is_not_a_page_is_not_replaced(tmp_path, page):
-    check_report(page)
+    check_report(page, STORE)
     (tmp_path / "train.py").write_text("def train(trial): ...")
     with pytest.raises(ValueError, match=r"is not a page, so it would be lost; choose another"):
-        check_report(tmp_path / "train.py")
+        check_report(tmp_path / "train.py", STORE)

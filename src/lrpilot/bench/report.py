@@ -30,12 +30,14 @@ DOCTYPE = "<!DOCTYPE html>"
 Curve = tuple[list[float], list[float]]
 
 
-def check_report(path: Path) -> None:
+def check_report(path: Path, store: Path) -> None:
     """Raise ValueError if the page cannot go to ``path``, before anything is trained for it.
 
-    A file that is there is replaced only if it is a page.
+    A file that is there is replaced only if it is a page, and ``store`` is no place for one.
     """
-    if path.is_dir():
+    if path.resolve() == store.resolve():
+        why = "it is the store"
+    elif path.is_dir():
         why = "it is a folder"
     elif not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         why = f"{path.parent} is not a writable folder"
