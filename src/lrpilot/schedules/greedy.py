@@ -17,6 +17,8 @@ from lrpilot.schedules.checks import (
 from lrpilot.schedules.evidence import improves, mean, windowed
 from lrpilot.schedules.protocol import Signal
 
+_CONTINUED = {+1: "warmup", -1: "cooldown"}
+
 
 class GreedyState(NamedTuple):
     """What GreedyLR remembers between two observations."""
@@ -99,52 +101,36 @@ class Greedy:
         if not math.isfinite(loss):
             return state._replace(reason="ignore")
         window = windowed(state.window, loss, self.window)
-        level = mean(window)
         if state.best is None or len(state.window) < self.window:
             # The first full window is the reference; a partial one would be a lucky record.
-            reference = level if len(window) == self.window else None
+            reference = mean(window) if len(window) == self.window else None
             return state._replace(reason="calibrate", best=reference, window=window)
+        level = mean(window)
         improved = improves(level, state.best, self.threshold)
-        state = state._replace(best=level if improved else state.best, window=window)
-        return self._continue(state, improved) or self._decide(state, improved)
+        best = level if improved else state.best
 
-    def _continue(self, state: GreedyState, improved: bool) -> GreedyState | None:
-        """Warm-up and cooldown: repeat the last move although the trend has reversed."""
-        left = state.left
-        if not left and state.trend and improved != (state.trend > 0):
-            left = self.warmup if state.trend > 0 else self.cooldown
-        if not left:
-            return None
-        return state._replace(
-            scale=self._moved(state.scale, state.trend),
-            reason="warmup" if state.trend > 0 else "cooldown",
-            good=0,
-            bad=0,
-            trend=state.trend if left > 1 else 0,
-            left=left - 1,
-        )
+        left = state.left or self._continuation(state.trend, improved)
+        if left:
+            scale, reason = self._moved(state.scale, state.trend), _CONTINUED[state.trend]
+            trend = state.trend if left > 1 else 0
+            return GreedyState(scale, reason, best, trend=trend, left=left - 1, window=window)
 
-    def _decide(self, state: GreedyState, improved: bool) -> GreedyState:
-        """Count; move when patience is exceeded."""
-        good = state.good + 1 if improved else 0
-        bad = 0 if improved else state.bad + 1
+        good, bad = (state.good + 1, 0) if improved else (0, state.bad + 1)
         if good > self.patience:
-            return state._replace(
-                scale=self._moved(state.scale, +1),
-                reason="raise",
-                good=0,
-                bad=0,
-                trend=+1 if self.warmup else 0,
-            )
+            scale, trend = self._moved(state.scale, +1), +1 if self.warmup else 0
+            return GreedyState(scale, "raise", best, trend=trend, window=window)
         if bad > self.patience:
-            return state._replace(
-                scale=self._moved(state.scale, -1),
-                reason="lower",
-                good=0,
-                bad=0,
-                trend=-1 if self.cooldown else 0,
-            )
-        return state._replace(reason="hold", good=good, bad=bad)
+            scale, trend = self._moved(state.scale, -1), -1 if self.cooldown else 0
+            return GreedyState(scale, "lower", best, trend=trend, window=window)
+        return GreedyState(state.scale, "hold", best, good, bad, state.trend, 0, window)
+
+    def _continuation(self, trend: int, improved: bool) -> int:
+        """For how many observations the last move goes on, if the trend has just reversed."""
+        if trend > 0 and not improved:
+            return self.warmup
+        if trend < 0 and improved:
+            return self.cooldown
+        return 0
 
     def _moved(self, scale: float, direction: int) -> float:
         moved = scale / self.factor if direction > 0 else scale * self.factor
