@@ -70,7 +70,8 @@ def write_report(path: Path, cells: Sequence[Cell], rows: Sequence[Row], command
         )
         sections.append(
             f"<h2>{html.escape(title(answers[0]))}</h2>"
-            f"<p>{html.escape(_about(task))}</p>{_table(answers)}{figure}"
+            f"<p>{html.escape(_about(task))}</p>{_table(answers)}"
+            f'<div class="figure">{figure}</div>'
         )
     page = PAGE.format(
         doctype=DOCTYPE,
@@ -95,6 +96,7 @@ h1 {{ font-size: 1.6em; }} h2 {{ font-size: 1.2em; margin-top: 2em; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
 th, td {{ text-align: left; padding: .25em 1.2em .25em 0; border-bottom: 1px solid #ddd; }}
 th {{ font-weight: 600; }} code {{ background: #f4f4f4; padding: .1em .3em; }}
+.figure {{ overflow-x: auto; }} .figure > div {{ min-width: 950px; }}
 .good {{ color: #00734f; }} .worse {{ color: #b03a00; }} .quiet {{ color: #666; }}
 </style>
 <script>{plotly}</script>
