@@ -112,9 +112,10 @@ def compare(
         check_report(report, store)
     with one_line_errors(StoreError), Store(store) as trials:
         found = run_comparison(plan, trials, workers=workers, fresh=fresh, console=STDERR)
-    show(rows(found), json=json)
+    answer = rows(found)
+    show(answer, json=json)
     with one_line_errors(OSError):
-        write_report(report, found, rows(found), command=shlex.join(["lrpilot", *sys.argv[1:]]))
+        write_report(report, found, answer, command=shlex.join(["lrpilot", *sys.argv[1:]]))
     STDERR.print(f"page: {report}", highlight=False)
     if any(outcome.status == "failed" for cell in found for outcome in cell.outcomes):
         fail(

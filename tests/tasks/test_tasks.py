@@ -10,17 +10,10 @@ import pytest
 import torch
 from scipy.optimize import nnls
 
+from lrpilot.bench.suite import OPTIMIZERS
 from lrpilot.tasks import TASKS, find_task
 from lrpilot.tasks.data import digits, digits_matrix, split_rows, stdlib_source
 from lrpilot.tasks.factorisation import fit_rows
-
-OPTIMIZERS = {
-    "sgd": lambda p, lr: torch.optim.SGD(p, lr),
-    "momentum": lambda p, lr: torch.optim.SGD(p, lr, momentum=0.9),
-    "adam": lambda p, lr: torch.optim.Adam(p, lr),
-    "adamw": lambda p, lr: torch.optim.AdamW(p, lr, weight_decay=0.01),
-    "rmsprop": lambda p, lr: torch.optim.RMSprop(p, lr),
-}
 
 # The rest train to the end of their budget.
 SHORTENED = {"bytes-lm": 60}

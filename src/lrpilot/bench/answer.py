@@ -6,6 +6,8 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TypeVar
 
 from lrpilot.bench.stats import MARGIN, Verdict, interval, verdict
 from lrpilot.bench.suite import REFERENCE
@@ -26,14 +28,14 @@ class Cell:
     schedule: str
     by_lr: dict[float, list[Outcome]]
 
-    @property
+    @cached_property
     def best_lr(self) -> float:
         """The rate with the fewest lost runs, and among these the lowest mean validation loss."""
 
         def rank(lr: float) -> tuple[int, float]:
-            losses = _finals(self.by_lr[lr], "validation")
-            kept = [loss for loss in losses if math.isfinite(loss)]
-            return len(losses) - len(kept), statistics.fmean(kept) if kept else math.inf
+            kept = _kept(self.by_lr[lr], "validation")
+            lost = len(self.by_lr[lr]) - len(kept)
+            return lost, statistics.fmean(kept) if kept else math.inf
 
         return min(self.by_lr, key=rank)
 
@@ -85,6 +87,9 @@ class Row:
         return asdict(self)
 
 
+CellOrRow = TypeVar("CellOrRow", Cell, Row)
+
+
 def cells(outcomes: Iterable[tuple[Trial, Outcome]]) -> list[Cell]:
     """Sort outcomes into cells; every cell gets its rates in rising order."""
     found: dict[tuple[str, str, str], dict[float, list[tuple[int, Outcome]]]] = {}
@@ -111,11 +116,18 @@ def rows(found: Sequence[Cell]) -> list[Row]:
     The reference is cosine, or the first schedule if cosine does not take part.
     """
     answer: list[Row] = []
-    for cell in found:
-        peers = [c for c in found if (c.task, c.optimizer) == (cell.task, cell.optimizer)]
+    for peers in by_task(found):
         reference = next((peer for peer in peers if peer.schedule == REFERENCE), peers[0])
-        answer.append(_row(cell, reference))
+        answer += [_row(cell, reference) for cell in peers]
     return answer
+
+
+def by_task(items: Iterable[CellOrRow]) -> list[list[CellOrRow]]:
+    """Those of one task and optimizer together, in the order in which they first come."""
+    groups: dict[tuple[str, str], list[CellOrRow]] = {}
+    for item in items:
+        groups.setdefault((item.task, item.optimizer), []).append(item)
+    return list(groups.values())
 
 
 def _row(cell: Cell, reference: Cell) -> Row:

@@ -33,8 +33,8 @@ def compare(plan: Plan, store: Store, *, workers: int, fresh: bool, console: Con
                 store.add(event.trial, event.outcome)
             display.show(event)
     outcomes = list(store.outcomes(trials))
-    ran = {trial.key for trial in missing}
+    ran = set(missing)
     for trial, outcome in outcomes:
-        if trial.key not in ran:
+        if trial not in ran:
             tell_failure(trial, outcome, console)
     return cells(outcomes)

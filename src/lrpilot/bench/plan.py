@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from lrpilot.bench.suite import (
@@ -79,18 +79,18 @@ class Plan:
     @cached_property
     def trials(self) -> list[Trial]:
         """Every trial of the comparison, one seed of all tasks after another."""
-        return [
+        of_seed_0 = [
             trial
-            for seed in range(self.seeds)
             for task in dict.fromkeys(self.tasks)
             for optimizer in self._optimizers(task)
-            for trial in self._trials(task, optimizer, seed)
+            for trial in self._trials(task, optimizer)
         ]
+        return [replace(trial, seed=seed) for seed in range(self.seeds) for trial in of_seed_0]
 
     def _optimizers(self, task: str) -> Iterable[str]:
         return [""] if is_function(task) else dict.fromkeys(self.optimizers or DEFAULT_OPTIMIZERS)
 
-    def _trials(self, task: str, optimizer: str, seed: int) -> Iterable[Trial]:
+    def _trials(self, task: str, optimizer: str) -> Iterable[Trial]:
         lrs = self.lrs
         if is_function(task):
             task_version, total_steps = check_function(task), self.steps
@@ -109,6 +109,6 @@ class Plan:
                     schedule=schedule,
                     settings=settings,
                     lr=lr,
-                    seed=seed,
+                    seed=0,
                     total_steps=total_steps,
                 )

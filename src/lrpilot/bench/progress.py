@@ -42,7 +42,7 @@ class Display:
         )
         self._bar_of: dict[str, TaskID] = {}
         self._ended: dict[str, int] = {}
-        self._shares: dict[str, float] = {}  # of the trials in flight, by key
+        self._shares: dict[Trial, float] = {}  # of the trials in flight
         self._total = len(trials)
         self._started = self._told = time.monotonic()
         for task in dict.fromkeys(trial.task for trial in trials):
@@ -67,10 +67,10 @@ class Display:
         task = event.trial.task
         if isinstance(event, Finished):
             self._ended[task] += 1
-            self._shares.pop(event.trial.key, None)
+            self._shares.pop(event.trial, None)
             tell_failure(event.trial, event.outcome, self._console)
         else:
-            self._shares[event.trial.key] = event.share
+            self._shares[event.trial] = event.share
         in_flight = sum(self._shares.values())
         self._bars.update(
             self._bar_of[task], completed=self._ended[task] + in_flight, ended=self._ended[task]

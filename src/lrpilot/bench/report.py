@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import plotly.offline
 from plotly.subplots import make_subplots
 
-from lrpilot.bench.answer import Cell, Row
+from lrpilot.bench.answer import Cell, Row, by_task
 from lrpilot.bench.table import columns, entries, footnote, ranked, title
 from lrpilot.bench.trial import Outcome
 from lrpilot.tasks import TASKS
@@ -62,15 +62,13 @@ def write_report(path: Path, cells: Sequence[Cell], rows: Sequence[Row], command
         for at, name in enumerate(names)
     }
     sections: list[str] = []
-    for task, optimizer in dict.fromkeys((cell.task, cell.optimizer) for cell in cells):
-        mine = [cell for cell in cells if (cell.task, cell.optimizer) == (task, optimizer)]
-        answers = [row for row in rows if (row.task, row.optimizer) == (task, optimizer)]
+    for mine, answers in zip(by_task(cells), by_task(rows), strict=True):
         figure = _figure(mine, styles).to_html(
             full_html=False, include_plotlyjs=False, config={"displaylogo": False}
         )
         sections.append(
             f"<h2>{html.escape(title(answers[0]))}</h2>"
-            f"<p>{html.escape(_about(task))}</p>{_table(answers)}"
+            f"<p>{html.escape(_about(mine[0].task))}</p>{_table(answers)}"
             f'<div class="figure">{figure}</div>'
         )
     page = PAGE.format(

@@ -8,16 +8,14 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from lrpilot.bench.answer import Interval, Row
+from lrpilot.bench.answer import Interval, Row, by_task
 
 VERDICT_STYLES = {"good or better": "green", "worse": "red", "undecided": "yellow"}
 
 
 def tables(rows: Sequence[Row]) -> Iterator[Table]:
     """A table per task and optimizer, the lowest loss first."""
-    for task, optimizer in dict.fromkeys((row.task, row.optimizer) for row in rows):
-        peers = [row for row in rows if (row.task, row.optimizer) == (task, optimizer)]
-        yield _table(peers)
+    return map(_table, by_task(rows))
 
 
 def ranked(rows: Sequence[Row]) -> list[Row]:

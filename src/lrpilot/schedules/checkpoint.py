@@ -28,7 +28,13 @@ def unpack(schedule: Schedule[StateT], data: Mapping[str, Any]) -> StateT:
 
     Raises ValueError if ``data`` is not a state of this kind of schedule or is damaged.
     """
-    return _unpack(schedule.init(), data, type(schedule).__name__)
+    name = type(schedule).__name__
+    state = _unpack(schedule.init(), data, name)
+    if state.scale < 0:
+        raise ValueError(
+            f"the state is damaged: {name}.scale is {state.scale}, and a scale is never negative"
+        )
+    return state
 
 
 def _pack(value: object) -> Plain:
@@ -63,8 +69,7 @@ def _item(like: Any, value: Any, name: str) -> Any:
         return value
     kinds = int if isinstance(like, int) else (int, float)
     is_number = isinstance(value, kinds) and not isinstance(value, bool)
-    below_zero = name.endswith(".scale") and is_number and value < 0
-    if isinstance(like, (tuple, str)) or not is_number or not math.isfinite(value) or below_zero:
+    if isinstance(like, (tuple, str)) or not is_number or not math.isfinite(value):
         raise ValueError(
             f"the state is damaged: {name} is {value!r}, where {like!r} stands at the start"
         )
