@@ -7,10 +7,14 @@ from typing import NamedTuple, Protocol, TypeVar
 
 
 class Signal(NamedTuple):
-    """What one optimizer step showed."""
+    """What one optimizer step showed, and how much of each unit of a horizon it consumed."""
 
     loss: float = math.nan
     """Training loss of the step, before its update; NaN if nobody measured it."""
+    epochs: float = 0.0
+    tokens: float = 0.0
+    samples: float = 0.0
+    seconds: float = 0.0
 
 
 class State(Protocol):

@@ -1,4 +1,4 @@
-"""PyTorch: a real ``LRScheduler`` over any lrpilot schedule."""
+"""A real ``LRScheduler`` over any lrpilot schedule."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lrpilot.schedules import Greedy, Schedule, Signal, pack, unpack
-from lrpilot.schedules.checks import Mode
+from lrpilot.schedules import Schedule, Signal, pack, unpack
 
 STATE_VERSION = 1
-_DEFAULT = Greedy()
 
 
 class ScheduledLR(LRScheduler):
@@ -172,51 +170,3 @@ def _are_rates(values: object) -> TypeGuard[list[float]]:
     return isinstance(values, list) and all(
         isinstance(value, float) and math.isfinite(value) for value in cast("list[object]", values)
     )
-
-
-# A subclass, not a function: users check and annotate with the name of the rule.
-class GreedyLR(ScheduledLR):
-    """Raise the rate while the loss improves; lower it while it does not.
-
-    Call ``step(loss)`` once per optimizer step. The arguments are those of
-    `lrpilot.schedules.Greedy`, which says what each does; bounds are multiples of the base rate.
-
-    >>> from torch import nn, optim
-    >>> model = nn.Linear(2, 1)
-    >>> optimizer = optim.SGD(model.parameters(), lr=0.1)
-    >>> scheduler = GreedyLR(optimizer, factor=0.5, patience=0, window=1)
-    >>> for loss in (4.0, 3.0):
-    ...     optimizer.step()
-    ...     scheduler.step(loss)
-    >>> scheduler.get_last_lr()
-    [0.2]
-    """
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        *,
-        factor: float = _DEFAULT.factor,
-        patience: int = _DEFAULT.patience,
-        window: int = _DEFAULT.window,
-        threshold: float = _DEFAULT.threshold,
-        warmup: int = _DEFAULT.warmup,
-        cooldown: int = _DEFAULT.cooldown,
-        min_scale: float = _DEFAULT.min_scale,
-        max_scale: float = _DEFAULT.max_scale,
-        mode: Mode = _DEFAULT.mode,
-    ) -> None:
-        super().__init__(
-            optimizer,
-            Greedy(
-                factor=factor,
-                patience=patience,
-                window=window,
-                threshold=threshold,
-                warmup=warmup,
-                cooldown=cooldown,
-                min_scale=min_scale,
-                max_scale=max_scale,
-                mode=mode,
-            ),
-        )

@@ -1,0 +1,6 @@
+"""PyTorch: schedules in a training loop."""
+
+from lrpilot.torch.greedy import GreedyLR
+from lrpilot.torch.scheduler import ScheduledLR
+
+__all__ = ["GreedyLR", "ScheduledLR"]
