@@ -13,7 +13,8 @@ from typing import Any
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from lrpilot.schedules import Greedy, OpenLoop, Plateau, Schedule, Signal, State, pack, unpack
+from lrpilot.schedules import OpenLoop, Phases, Plateau, Schedule, Signal, State, pack, unpack
+from lrpilot.schedules.greedy import Greedy, NoiseGreedy, ThresholdGreedy
 
 LARGEST = 1.7e308
 SMALLEST = 5e-324
@@ -37,13 +38,30 @@ def streams(losses: st.SearchStrategy[float] = finite | awkward) -> st.SearchStr
 
 def greedies(
     threshold: st.SearchStrategy[float] = thresholds,
-) -> st.SearchStrategy[Greedy]:
+) -> st.SearchStrategy[ThresholdGreedy]:
     return st.builds(
-        Greedy,
+        ThresholdGreedy,
         factor=st.floats(0.05, 0.99),
         patience=counts,
         window=st.integers(1, 5),
         threshold=threshold,
+        warmup=counts,
+        cooldown=counts,
+        min_scale=st.floats(1e-6, 1.0),
+        max_scale=st.floats(1.0, 1e6),
+        mode=modes,
+    )
+
+
+def noise_greedies() -> st.SearchStrategy[NoiseGreedy]:
+    """Small windows and weak evidence, so that short streams move the rate."""
+    return st.builds(
+        NoiseGreedy,
+        factor=st.floats(0.05, 0.99),
+        patience=st.integers(0, 1),
+        window=st.integers(1, 2),
+        evidence=st.floats(1.0, 4.0),
+        threshold=thresholds,
         warmup=counts,
         cooldown=counts,
         min_scale=st.floats(1e-6, 1.0),
@@ -85,12 +103,25 @@ def json_round_trip(schedule: Schedule[Any], state: State) -> State:
 
 def bounds(schedule: Schedule[Any]) -> tuple[float, float]:
     match schedule:
-        case Greedy():
+        case Greedy() | NoiseGreedy() | ThresholdGreedy():
             return schedule.min_scale, schedule.max_scale
         case Plateau():
             return schedule.min_scale, 1.0
+        case Phases():
+            return 0.0, max(bounds(one.content)[1] for one in schedule.phases)
         case _:
             return 0.0, 1.0
+
+
+def horizon(schedule: Schedule[Any]) -> float | None:
+    """In optimizer steps."""
+    match schedule:
+        case OpenLoop():
+            return schedule.total_steps
+        case Phases():
+            return schedule.total and schedule.total.count
+        case _:
+            return None
 
 
 def mirrored(schedule: Schedule[Any]) -> Schedule[Any]:
@@ -103,7 +134,7 @@ def check_scale_stays_in_bounds(schedule: Schedule[Any], losses: list[float]) ->
         assert math.isfinite(state.scale)
         assert low <= state.scale <= high
         # Only an anneal may reach 0, and only once its horizon has passed.
-        annealed = isinstance(schedule, OpenLoop) and step >= schedule.total_steps
+        annealed = horizon(schedule) is not None and step >= horizon(schedule)
         assert state.scale > 0 or annealed
 
 

@@ -18,7 +18,7 @@ PACKAGES = [name for name in FILES if name.endswith("__init__.py")]
 
 # A part of the library imports itself and lower rows only.
 ROWS = [
-    {"schedules", "nmf"},
+    {"schedules", "nmf", "testing"},
     {"tasks", "optimizers", "torch", "transformers", "accelerate", "lightning", "keras", "optax"},
     {"learning", "bench"},
     {"cli", "__main__"},

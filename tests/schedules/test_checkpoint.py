@@ -2,9 +2,10 @@ import math
 
 import pytest
 
-from lrpilot.schedules import Constant, Greedy, OpenLoop, Plateau, pack, unpack
+from lrpilot.schedules import Constant, OpenLoop, Plateau, pack, unpack
+from lrpilot.schedules.greedy import ThresholdGreedy
 
-GREEDY = Greedy(window=2)
+GREEDY = ThresholdGreedy(window=2)
 SOUND = pack(GREEDY.init())
 
 
@@ -21,7 +22,7 @@ SOUND = pack(GREEDY.init())
     ],
 )
 def test_a_state_of_something_else_is_refused_by_name(foreign):
-    with pytest.raises(ValueError, match="not a state of Greedy"):
+    with pytest.raises(ValueError, match="not a state of ThresholdGreedy"):
         unpack(GREEDY, foreign)
 
 
@@ -46,7 +47,7 @@ def test_a_state_of_something_else_is_refused_by_name(foreign):
     ],
 )
 def test_a_damaged_state_is_refused_by_field(name, value):
-    with pytest.raises(ValueError, match=f"damaged: Greedy.{name} is"):
+    with pytest.raises(ValueError, match=f"damaged: ThresholdGreedy.{name} is"):
         unpack(GREEDY, SOUND | {name: value})
 
 
@@ -62,6 +63,6 @@ def test_a_packed_state_shares_nothing_with_the_state():
     ("field", "value"), [("scale", -1.0), ("good", 1.5), ("left", True), ("window", [None])]
 )
 def test_a_value_that_no_state_has_is_damage(field, value):
-    data = {**pack(Greedy().init()), field: value}
-    with pytest.raises(ValueError, match=rf"damaged: Greedy\.{field} is"):
-        unpack(Greedy(), data)
+    data = {**pack(ThresholdGreedy().init()), field: value}
+    with pytest.raises(ValueError, match=rf"damaged: ThresholdGreedy\.{field} is"):
+        unpack(ThresholdGreedy(), data)

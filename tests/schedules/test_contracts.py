@@ -5,22 +5,46 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import contracts
-from contracts import finite, greedies, grid, modes, non_finite, plateaus, streams
-from lrpilot.schedules import NAMED_SCHEDULES, Greedy, Plateau, named_schedule
+from contracts import (
+    finite,
+    greedies,
+    grid,
+    modes,
+    noise_greedies,
+    non_finite,
+    plateaus,
+    streams,
+)
+from lrpilot.schedules import NAMED_SCHEDULES, Plateau, named_schedule
+from lrpilot.schedules.greedy import NoiseGreedy, ThresholdGreedy
 
 LOSS_DRIVEN = {
-    "greedy": Greedy(),
-    "greedy, alert": Greedy(factor=0.5, patience=0, window=1, threshold=0.0),
-    "greedy, smoothed": Greedy(factor=0.9, patience=1, window=4, threshold=1e-3),
-    "greedy, continuing": Greedy(factor=0.5, patience=0, window=1, warmup=3, cooldown=2),
-    "greedy, of scores": Greedy(factor=0.5, patience=1, window=2, cooldown=1, mode="max"),
-    "greedy, bound": Greedy(factor=0.3, patience=0, window=1, min_scale=1.0, max_scale=1.5),
+    "greedy": NoiseGreedy(),
+    "greedy, eager": NoiseGreedy(window=1, evidence=1.0, threshold=0.0, max_scale=100.0),
+    "greedy, untuned": NoiseGreedy(factor=0.5, window=5, max_scale=1000.0),
+    "greedy, continued": NoiseGreedy(window=1, evidence=1.0, warmup=2, cooldown=3),
+    "threshold": ThresholdGreedy(),
+    "threshold, alert": ThresholdGreedy(factor=0.5, patience=0, window=1, threshold=0.0),
+    "threshold, smoothed": ThresholdGreedy(factor=0.9, patience=1, window=4, threshold=1e-3),
+    "threshold, continuing": ThresholdGreedy(
+        factor=0.5, patience=0, window=1, warmup=3, cooldown=2
+    ),
+    "threshold, of scores": ThresholdGreedy(
+        factor=0.5, patience=1, window=2, cooldown=1, mode="max"
+    ),
+    "threshold, bound": ThresholdGreedy(
+        factor=0.3, patience=0, window=1, min_scale=1.0, max_scale=1.5
+    ),
     "plateau": Plateau(),
     "plateau, alert": Plateau(factor=0.5, patience=0, threshold=0.0, min_scale=0.2),
     "plateau, cooling": Plateau(factor=0.5, patience=1, cooldown=3, window=3),
     "plateau, of scores": Plateau(factor=0.5, patience=0, mode="max"),
 }
-DRAWN = [pytest.param(greedies(), id="any greedy"), pytest.param(plateaus(), id="any plateau")]
+DRAWN = [
+    pytest.param(greedies(), id="any threshold"),
+    pytest.param(noise_greedies(), id="any greedy"),
+    pytest.param(plateaus(), id="any plateau"),
+]
 FIXED = [pytest.param(st.just(value), id=name) for name, value in LOSS_DRIVEN.items()]
 NAMED = [
     pytest.param(st.just(named_schedule(name, total_steps)), id=f"{name} over {total_steps}")
@@ -104,7 +128,7 @@ def test_the_first_state_holds_no_settings(schedules, data):
     assert schedule.init() == type(schedule)().init()
 
 
-@given(schedule=greedies() | plateaus(), mode=modes)
+@given(schedule=greedies() | noise_greedies() | plateaus(), mode=modes)
 def test_a_loss_driven_schedule_needs_the_loss_alone(schedule, mode):
     assert schedule.needs == ("loss",)
 

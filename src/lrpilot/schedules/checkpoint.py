@@ -62,7 +62,16 @@ def _item(like: Any, value: Any, name: str) -> Any:
     if hasattr(like, "_fields"):
         return _unpack(like, value, name)
     if isinstance(like, tuple) and isinstance(value, (list, tuple)):
-        return tuple(_item(0.0, item, name) for item in cast("list[Any]", value))
+        parts, items = cast("tuple[Any, ...]", like), cast("list[Any]", value)
+        if not any(hasattr(part, "_fields") for part in parts):
+            return tuple(_item(0.0, item, name) for item in items)
+        if len(items) != len(parts):
+            raise ValueError(
+                f"this is not a state of the same schedule: {name} has {len(items)} parts instead "
+                f"of {len(parts)}; load the state that the same schedule saved"
+            )
+        named = (f"{name}[{at}]" for at in range(len(parts)))
+        return tuple(_item(*one) for one in zip(parts, items, named, strict=True))
     if isinstance(like, str) and isinstance(value, str):
         return value
     if like is None and value is None:

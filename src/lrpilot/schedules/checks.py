@@ -54,6 +54,16 @@ def check_threshold(threshold: float) -> None:
         )
 
 
+def check_evidence(evidence: float) -> None:
+    """Evidence is a number of standard errors."""
+    check_number("evidence", evidence)
+    if not 1 <= evidence <= 10:
+        raise ValueError(
+            f"evidence must lie in [1, 10], got {evidence}; it counts standard errors, and 4 "
+            f"keeps false moves rare"
+        )
+
+
 def check_bounds(min_scale: float, max_scale: float) -> None:
     """Bounds are multiples of the base rate, and the base rate itself lies between them."""
     check_number("min_scale", min_scale)

@@ -21,6 +21,7 @@ from lrpilot.schedules.openloop import (
     Shape,
     StepDecay,
 )
+from lrpilot.schedules.phases import cooldown
 from lrpilot.schedules.plateau import Plateau
 from lrpilot.schedules.protocol import Schedule
 
@@ -48,6 +49,9 @@ NAMED_SCHEDULES: Mapping[str, NamedSchedule] = {
         factor=0.5, patience=max(total_steps // 20, 1), window=max(total_steps // 50, 1)
     ),
     "greedy": lambda total_steps: Greedy(),
+    "greedy-cooldown": lambda total_steps: (Greedy() >> cooldown(0.2)).over(total_steps),
+    "greedy-untuned": lambda total_steps: Greedy.untuned(),
+    "greedy-threshold": lambda total_steps: Greedy(test="threshold"),
 }
 
 

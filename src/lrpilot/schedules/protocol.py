@@ -54,6 +54,6 @@ class Schedule(Protocol[StateT]):
         """State before the first optimizer step."""
         ...
 
-    def update(self, state: StateT, signal: Signal) -> StateT:
+    def update(self, state: StateT, signal: Signal, /) -> StateT:
         """State after an optimizer step that showed ``signal``."""
         ...

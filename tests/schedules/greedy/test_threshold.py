@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts import grid, modes, non_finite, run, scales, streams
-from lrpilot.schedules import Greedy, Signal
-from reference.greedy import ReferenceGreedy
+from lrpilot.schedules import Signal
+from lrpilot.schedules.greedy import ThresholdGreedy
+from reference.threshold import ReferenceGreedy
 
 # Everything said aloud: these tests must not depend on a default.
 ALERT = {
@@ -23,8 +24,8 @@ ALERT = {
 }
 
 
-def greedy(**changed) -> Greedy:
-    return Greedy(**(ALERT | changed))
+def greedy(**changed) -> ThresholdGreedy:
+    return ThresholdGreedy(**(ALERT | changed))
 
 
 def log2_scales(schedule, losses) -> list[float]:
@@ -56,7 +57,7 @@ exact_settings = st.fixed_dictionaries(
 def test_the_rule_is_its_literal_reading(setting, losses):
     reference = ReferenceGreedy(**setting)
     expected = [reference.observe(loss) for loss in losses]
-    states = run(Greedy(**setting), losses)[1:]
+    states = run(ThresholdGreedy(**setting), losses)[1:]
     assert [(state.scale, state.reason) for state in states] == expected
 
 

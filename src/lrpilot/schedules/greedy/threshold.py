@@ -1,4 +1,4 @@
-"""GreedyLR: raise the rate while the loss improves, lower it while it worsens."""
+"""GreedyLR by a plain threshold: each loss is better than the best so far, or it is not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lrpilot.schedules.protocol import Signal
 _CONTINUED = {+1: "warmup", -1: "cooldown"}
 
 
-class GreedyState(NamedTuple):
+class ThresholdState(NamedTuple):
     """What GreedyLR remembers between two observations."""
 
     scale: float = 1.0
@@ -34,7 +34,7 @@ class GreedyState(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Greedy:
+class ThresholdGreedy:
     """Raise the rate while the loss improves; lower it while it does not.
 
     Each observation is one optimizer step's loss. It improves if the mean of the last ``window``
@@ -56,7 +56,7 @@ class Greedy:
     min_scale, max_scale: bounds of the rate as multiples of the base rate.
     mode: "min" for losses; "max", for scores, is the exact mirror.
 
-    >>> greedy = Greedy(factor=0.5, patience=0, window=1)
+    >>> greedy = ThresholdGreedy(factor=0.5, patience=0, window=1)
     >>> state = greedy.init()
     >>> for loss in (4.0, 3.0, 5.0):
     ...     state = greedy.update(state, Signal(loss))
@@ -91,11 +91,11 @@ class Greedy:
         """The loss alone."""
         return ("loss",)
 
-    def init(self) -> GreedyState:
+    def init(self) -> ThresholdState:
         """State before the first observation: the base rate."""
-        return GreedyState()
+        return ThresholdState()
 
-    def update(self, state: GreedyState, signal: Signal) -> GreedyState:
+    def update(self, state: ThresholdState, signal: Signal) -> ThresholdState:
         """State after one more loss."""
         loss = signal.loss if self.mode == "min" else -signal.loss
         if not math.isfinite(loss):
@@ -113,16 +113,16 @@ class Greedy:
         if left:
             scale, reason = self._moved(state.scale, state.trend), _CONTINUED[state.trend]
             trend = state.trend if left > 1 else 0
-            return GreedyState(scale, reason, best, trend=trend, left=left - 1, window=window)
+            return ThresholdState(scale, reason, best, trend=trend, left=left - 1, window=window)
 
         good, bad = (state.good + 1, 0) if improved else (0, state.bad + 1)
         if good > self.patience:
             scale, trend = self._moved(state.scale, +1), +1 if self.warmup else 0
-            return GreedyState(scale, "raise", best, trend=trend, window=window)
+            return ThresholdState(scale, "raise", best, trend=trend, window=window)
         if bad > self.patience:
             scale, trend = self._moved(state.scale, -1), -1 if self.cooldown else 0
-            return GreedyState(scale, "lower", best, trend=trend, window=window)
-        return GreedyState(state.scale, "hold", best, good, bad, state.trend, 0, window)
+            return ThresholdState(scale, "lower", best, trend=trend, window=window)
+        return ThresholdState(state.scale, "hold", best, good, bad, state.trend, 0, window)
 
     def _continuation(self, trend: int, improved: bool) -> int:
         """For how many observations the last move goes on, if the trend has just reversed."""
