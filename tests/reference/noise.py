@@ -36,6 +36,7 @@ class ReferenceNoise:
         self.better_in_a_row = self.worse_in_a_row = 0
         self.continuation, self.to_go = None, 0
         self.trial = None
+        self.before_brake = self.mark = None
         self.ceiling, self.blocks_to_forget, self.next_memory = math.inf, 0, 50
 
     def observe(self, loss):
@@ -73,6 +74,13 @@ class ReferenceNoise:
         monotone = bool(np.all(steps > 0) or np.all(steps < 0))
         if (abs(slope) > needed * slope_error or monotone) and abs(change) > margin:
             verdict = "worse" if slope > 0 else "better"
+        if self.before_brake is not None:
+            before, self.before_brake = self.before_brake, None
+            if level <= self.mark:
+                self.forget(n)
+                self.means, self.hot = [], False
+                self.scale = self.ceiling = min(before, self.rule.max_scale)
+                return self.scale, "recover"
         if verdict is None and not self.trial_fails(
             None, slope, level, needed, level_error, margin
         ):
@@ -141,6 +149,9 @@ class ReferenceNoise:
 
     def brake(self, loss):
         excess = max(loss - self.means[-1], 0.0) if self.means else 0.0
+        self.before_brake = self.scale if self.means and not self.blocks_to_forget else None
+        first = self.means[0] if self.means else 0.0
+        self.mark = first + (self.alarm - first) / 10
         self.alarm = loss + excess
         self.remember(max(self.scale * self.rule.factor, self.rule.min_scale))
         self.scale = max(self.scale * self.rule.factor**2, self.rule.min_scale)

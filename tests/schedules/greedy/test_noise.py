@@ -175,8 +175,21 @@ def test_the_ceiling_is_remembered_twice_as_long_after_each_failure():
 
 def test_two_losses_in_a_row_far_above_the_noise_brake_at_once():
     spike = np.concatenate([noise(0, 50), [500.0, 500.0], noise(1, 20)])
-    assert moves(greedy(), spike) == [(52, "brake")]
+    assert moves(greedy(), spike)[0] == (52, "brake")
     assert run(greedy(), spike)[52].scale == 0.25
+
+
+def test_a_brake_is_taken_back_if_the_loss_is_back_at_the_next_look():
+    harmless = np.concatenate([noise(0, 50), [500.0, 500.0], noise(1, 60)])
+    assert moves(greedy(), harmless) == [(52, "brake"), (60, "recover")]
+    assert scales(run(greedy(), harmless))[-1] == 1.0
+    lasting = np.concatenate([noise(0, 50), [500.0, 500.0], 100 + noise(1, 60)])
+    assert moves(greedy(), lasting) == [(52, "brake")]
+
+
+def test_a_second_brake_soon_after_is_not_taken_back():
+    harmful = np.concatenate([noise(0, 50), *[[500.0, 500.0, *noise(1, 20)]] * 2])
+    assert moves(greedy(), harmful) == [(52, "brake"), (60, "recover"), (74, "brake")]
 
 
 def test_a_single_outlier_never_brakes():

@@ -22,8 +22,11 @@ from lrpilot.schedules.greedy.noise import (
 )
 from lrpilot.schedules.greedy.trend import FEWEST, TINY, Evidence, critical, fit
 
-REASONS = (*("start", "hold", "ignore", "raise", "lower", "revert", "brake", "warmup", "cooldown"),)
-START, HOLD, IGNORE, RAISE, LOWER, REVERT, BRAKE, WARMUP, COOLDOWN = range(len(REASONS))
+REASONS = (
+    *("start", "hold", "ignore", "raise", "lower", "revert"),
+    *("brake", "recover", "warmup", "cooldown"),
+)
+START, HOLD, IGNORE, RAISE, LOWER, REVERT, BRAKE, RECOVER, WARMUP, COOLDOWN = range(len(REASONS))
 
 # The packed state: scale, reason as its place in REASONS, and the other numbers in their order.
 WIDTH = 5 + len(Evidence._fields) + len(Memory._fields)
@@ -75,7 +78,7 @@ def update(rule: NoiseGreedy, state: Any, loss: Any, xp: Any) -> Any:
     scale, _, seen, total, hot = columns[:5]
     n, first, last, sum_u, sum_tu, sum_uu, sum_dd, climbs = columns[5:13]
     (alarm, z, look, good, bad, trend, left) = columns[13:20]
-    (speed, mark, deadline, ceiling, wait, backoff) = columns[20:]
+    speed, mark, deadline, ceiling, wait, backoff, braked = columns[20:]
     zero = scale * 0.0
     one = zero + 1.0
 
@@ -126,10 +129,12 @@ def update(rule: NoiseGreedy, state: Any, loss: Any, xp: Any) -> Any:
     slower = pick(falls, -line.slope < speed, n >= deadline)
 
     # What happens, one of these at most
-    reverts = tested & (speed > 0) & (rises | higher | slower)
-    better = tested & ~reverts & falls
-    worse = tested & ~reverts & ~falls & rises
-    undecided = tested & ~reverts & ~falls & ~rises
+    recovers = tested & (braked > 0) & (line.level <= mark)
+    tested_on = tested & ~recovers
+    reverts = tested_on & (speed > 0) & (rises | higher | slower)
+    better = tested_on & ~reverts & falls
+    worse = tested_on & ~reverts & ~falls & rises
+    undecided = tested_on & ~reverts & ~falls & ~rises
     cools = better & (trend < 0)
     warms = worse & (trend > 0)
     continues = going_on | cools | warms
@@ -144,17 +149,20 @@ def update(rule: NoiseGreedy, state: Any, loss: Any, xp: Any) -> Any:
     start = pick(cools, zero + rule.cooldown, pick(warms, zero + rule.warmup, left))
     upwards = trend > 0
     moved = pick(upwards, larger(highest, scale), lowest)
-    braked = larger(scale * rule.factor**2, rule.min_scale)
+    cut = larger(scale * rule.factor**2, rule.min_scale)
     new_scale = pick(raises, highest, pick(lowers | reverts, lowest, scale))
-    new_scale = pick(brakes, braked, pick(continues, moved, new_scale))
+    new_scale = pick(brakes, cut, pick(continues, moved, new_scale))
     new_reason = pick(raises, RAISE * one, pick(lowers, LOWER * one, HOLD * one))
     new_reason = pick(reverts, REVERT * one, pick(brakes, BRAKE * one, new_reason))
+    recovered = smaller(braked, rule.max_scale)
+    new_scale = pick(recovers, recovered, new_scale)
+    new_reason = pick(recovers, RECOVER * one, new_reason)
     new_reason = pick(continues, pick(upwards, WARMUP * one, COOLDOWN * one), new_reason)
 
     later = undecided & (n < LAST_LOOK)
     fresh = (tested & ~later) | brakes | going_on
     ends = block | going_on | brakes
-    keeps_hot = ~fails & ~better & ~worse & ~going_on
+    keeps_hot = ~fails & ~recovers & ~better & ~worse & ~going_on
     new_hot = pick(above & keeps_hot, one, zero)
     kept_n = pick(block, n, columns[5])
     kept_sums = (first, mean, sum_u, sum_tu, sum_uu, sum_dd, climbs)
@@ -178,11 +186,16 @@ def update(rule: NoiseGreedy, state: Any, loss: Any, xp: Any) -> Any:
             -line.slope,
             pick(fails | raises | waits_up, zero, speed),
         ),
-        pick(raises, line.level, mark),
+        pick(brakes, columns[6] + (alarm - columns[6]) / SPIKE, pick(raises, line.level, mark)),
         pick(raises, smaller(2 * n, LAST_LOOK), deadline),
-        pick(fails, smaller(ceiling, lowest), pick(later, columns[23], ceiling)),
+        pick(
+            recovers,
+            recovered,
+            pick(fails, smaller(ceiling, lowest), pick(later, columns[23], ceiling)),
+        ),
         pick(fails, backoff, pick(tested & ~later, wait_now, wait)),
         pick(fails, smaller(2 * backoff, LONGEST_MEMORY), backoff),
+        pick(brakes & (columns[5] > 0) & (wait == 0), scale, pick(tested | brakes, zero, braked)),
     ]
     new = [
         new_scale,

@@ -51,11 +51,12 @@ class Memory(NamedTuple):
     trend: int = 0  # +1 while warm-up may continue a raise, -1 while cooldown may continue a cut
     left: int = 0  # blocks for which that continuation still runs
     speed: float = 0.0  # of the descent before the raise that is on trial; 0: none is
-    mark: float = 0.0  # the loss at that raise
+    mark: float = 0.0  # the loss at that raise; after a brake, below which it is back
     deadline: int = 0  # block count by which the raise must have paid
     ceiling: float = LARGEST  # highest scale that a raise may reach
     wait: int = 0  # blocks until the ceiling is forgotten, counted at verdicts
     backoff: int = MEMORY  # the next such wait
+    braked: float = 0.0  # scale before the brake that may be taken back; 0: there is none
 
 
 class NoiseState(NamedTuple):
@@ -87,7 +88,8 @@ class NoiseGreedy:
     higher than before, the raise is taken back ("revert") and remembered as a ceiling, for 50
     blocks the first time and twice as long each further time. Two losses in a row that stand
     above the line by more than it has travelled and 10 standard deviations of the noise cut the
-    rate at once by ``factor ** 2`` ("brake").
+    rate at once by ``factor ** 2`` ("brake"). If the loss is back at the next look the cut is taken
+    back ("recover"), unless there was another failure of late.
     """
 
     factor: float = 0.7
@@ -182,6 +184,12 @@ class NoiseGreedy:
             ceiling=memory.ceiling if wait else LARGEST,
             wait=wait,
         )
+        if memory.braked:
+            if line.level <= memory.mark:
+                recovered = min(memory.braked, self.max_scale)
+                fresh = fresh._replace(ceiling=recovered, braked=0.0)
+                return NoiseState(recovered, "recover", memory=fresh)
+            memory, fresh = memory._replace(braked=0.0), fresh._replace(braked=0.0)
         if memory.speed:  # a raise is on trial
             higher = line.level - memory.mark > max(1.5 * needed * line.level_error, margin)
             slower = -slope < memory.speed if falls else n >= memory.deadline
@@ -239,7 +247,12 @@ class NoiseGreedy:
         """Cut at once, and again only if the loss then doubles its excess."""
         failed = _failed(memory, max(scale * self.factor, self.min_scale))
         excess = loss - evidence.last if evidence.blocks else 0.0
+        is_first = evidence.blocks and not memory.wait
         memory = failed._replace(
+            # A standard deviation above where the evidence began, and below the spike: a loss that
+            # only ever rises is never taken for one that is back.
+            mark=evidence.first + (memory.alarm - evidence.first) / SPIKE,
+            braked=scale if is_first else 0.0,
             alarm=min(loss + max(excess, 0.0), LARGEST),
             look=FIRST_LOOK,
             trend=0,
