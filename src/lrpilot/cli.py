@@ -9,7 +9,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, cast
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -18,7 +18,15 @@ from rich.table import Table
 
 from lrpilot.bench.answer import Row, rows
 from lrpilot.bench.compare import compare as run_comparison
+from lrpilot.bench.explained import Filters, explain_file
+from lrpilot.bench.explained import as_json as explained_json
+from lrpilot.bench.explained import as_text as explained_text
 from lrpilot.bench.plan import Plan
+from lrpilot.bench.recorded import LOSS_COLUMNS
+from lrpilot.bench.replay import as_json as replay_json
+from lrpilot.bench.replay import as_text as replay_text
+from lrpilot.bench.replay import replay_file
+from lrpilot.bench.replay_page import check_page, write_page
 from lrpilot.bench.report import check_report, write_report
 from lrpilot.bench.store import Store, StoreError
 from lrpilot.bench.suite import (
@@ -125,6 +133,77 @@ def compare(
         )
 
 
+@app.command()
+def explain(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="A checkpoint (torch.save or JSON) with the state of a scheduler anywhere in "
+            "it, or a store of `lrpilot compare`, whose trials are replayed."
+        ),
+    ],
+    task: Annotated[str | None, typer.Option(help="Of a store: the trials of a task.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="The trials of an optimizer.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="The trials of a schedule.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The trials of a seed.")] = None,
+    lr: Annotated[float | None, typer.Option(help="The trials at a base rate.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Say why the rate of a run moved."""
+    with one_line_errors():
+        found = explain_file(path, Filters(task, optimizer, schedule, seed, lr))
+    show_text(explained_json(found) if json else explained_text(found), json=json)
+
+
+@app.command()
+def replay(
+    log: Annotated[
+        Path,
+        typer.Argument(
+            help="A recorded loss, one per optimizer step: CSV with a header, JSON Lines, a "
+            "Trainer's trainer_state.json, or a number per line."
+        ),
+    ],
+    schedule: Annotated[
+        list[str] | None,
+        typer.Option(help="A schedule of `lrpilot schedules`. Repeatable. Default: greedy."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A setting, such as patience=5, for those of the schedules that have it. "
+            "Repeatable.",
+        ),
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Base rate, to speak of rates instead of scales.")
+    ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option(
+            help="The column of the loss. "
+            f"Default: the first of {', '.join(LOSS_COLUMNS)} that is there."
+        ),
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Write a page of loss, scales and decisions there.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Say what schedules would have decided on a recorded loss (decision replay)."""
+    with one_line_errors():
+        if page is not None:
+            check_page(page, log)
+        found = replay_file(log, schedule, settings, lr=lr, column=column)
+    if page is not None:
+        with one_line_errors(OSError):
+            write_page(page, found, command=shlex.join(["lrpilot", *sys.argv[1:]]))
+        STDERR.print(f"page: {page}", highlight=False)
+    show_text(replay_json(found) if json else replay_text(found), json=json)
+
+
 @app.command("tasks")
 def list_tasks() -> None:
     """List the built-in tasks."""
@@ -153,6 +232,15 @@ def show(answer: list[Row], *, json: bool) -> None:
     for table in tables(answer):
         console.print(table)
     console.print(footnote(answer), highlight=False)
+
+
+def show_text(shown: object, *, json: bool) -> None:
+    """Print JSON, or texts and tables; lines of a text are not broken."""
+    if json:
+        print(json_format.dumps(shown, indent=2, allow_nan=False))
+        return
+    for item in cast("list[str | Table]", shown):
+        stdout().print(item, markup=False, highlight=False, soft_wrap=isinstance(item, str))
 
 
 def stdout() -> Console:

@@ -106,7 +106,7 @@ def test_a_failure_is_summed_up_by_the_first_line_of_its_message(tmp_path):
 
 def test_taking_other_steps_than_the_schedule_was_made_for_is_said(tmp_path):
     with pytest.warns(UserWarning, match="took 11 steps of the 10 that it gave"):
-        run(tmp_path, "scheduler.step(loss)\n    return 1.0")
+        run(tmp_path, "optimizer.step()\n    scheduler.step(loss)\n    return 1.0")
 
 
 def test_a_name_that_another_module_has_is_refused(tmp_path):

@@ -169,8 +169,14 @@ def test_a_loss_that_creeps_up_alarms_before_it_has_grown_tenfold(growth):
     rng = random.Random(3)
     losses = noise("normal", 300) + [3 * growth**step + rng.gauss(0, 1) for step in range(2000)]
     at = alarms(Guard(CONSTANT), losses)
-    assert 300 < at[0]
+    assert at[0] > 300
     assert losses[at[0]] < 30
+
+
+def test_a_loss_that_has_crept_up_and_stays_there_alarms_once():
+    rng = random.Random(3)
+    losses = [3 * 1.003 ** min(max(step - 300, 0), 330) + rng.gauss(0, 1) for step in range(3000)]
+    assert len(alarms(Guard(CONSTANT), losses)) == 1
 
 
 def test_a_raised_rate_may_make_more_noise():

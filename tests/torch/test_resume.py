@@ -2,7 +2,6 @@
 
 import copy
 import io
-import json
 import math
 
 import numpy as np
@@ -12,12 +11,11 @@ from torch import nn, optim
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from lrpilot.schedules import Constant, Cosine, Greedy, OpenLoop, Plateau
+from lrpilot.schedules.guard import Guard
+from lrpilot.schedules.phases import cooldown, warmup
+from lrpilot.testing import assert_resume_equivalent
 from lrpilot.torch import ScheduledLR
-from scheduled import ALERT, LOSSES, greedy_lr, lrs, sgd
-
-
-def through_json(state):
-    return json.loads(json.dumps(state, allow_nan=False))
+from scheduled import ALERT, LOSSES, alert, greedy_lr, lrs, sgd, through_json
 
 
 def through_torch(state):
@@ -125,7 +123,7 @@ def without(key: str):
     "damage",
     [
         lambda state: {},
-        lambda state: state | {"version": 2},
+        lambda state: state | {"version": 1},
         lambda state: state | {"schedule": "Plateau"},
         lambda state: state | {"state": {"scale": 1.0}},
         lambda state: state | {"state": state["state"] | {"scale": math.nan}},
@@ -136,9 +134,26 @@ def without(key: str):
         lambda state: state | {"base_lrs": [math.inf]},
         lambda state: state | {"base_lrs": None},
         lambda state: state | {"steps": "many"},
-        lambda state: state | {"steps": -1},
+        lambda state: state | {"steps": -2},
         lambda state: state | {"steps": 2.5},
-        *(without(key) for key in ("version", "schedule", "state", "steps", "base_lrs")),
+        lambda state: state | {"lrs": [0.1, 0.1]},
+        lambda state: state | {"initial_lrs": ["0.1"]},
+        lambda state: state | {"lag": -1},
+        lambda state: state | {"is_seen": 1},
+        lambda state: state | {"is_due": None},
+        lambda state: state | {"pending": [1.0]},
+        lambda state: state | {"pending": None},
+        lambda state: state | {"carried": ["zero"] * 6},
+        lambda state: state | {"in_flight": None},
+        lambda state: state | {"in_flight": [1.0]},
+        lambda state: state | {"in_flight": [[0.0] * 6]},
+        lambda state: state | {"trial": [1.0]},
+        lambda state: state | {"trial": state["trial"] | {"calls": -1}},
+        lambda state: state | {"trial": state["trial"] | {"state": {"scale": 1.0}}},
+        lambda state: state | {"trial": state["trial"] | {"log": {}}},
+        lambda state: state | {"log": None},
+        lambda state: state | {"log": state["log"] | {"steps": -1}},
+        *(without(key) for key in greedy_lr(sgd(0.1)).state_dict() if key != "settings"),
         lambda state: ScheduledLR(sgd(0.1), OpenLoop(Constant(), 9)).state_dict(),
         lambda state: CosineAnnealingLR(sgd(0.1), 9).state_dict(),
     ],
@@ -150,7 +165,7 @@ def test_a_foreign_or_damaged_state_is_refused_and_changes_nothing(damage):
     sound = scheduler.state_dict()
     scheduler.step(3.0)
     before = (scheduler.state_dict(), scheduler.get_last_lr(), lrs(optimizer))
-    with pytest.raises(ValueError, match="state"):
+    with pytest.raises(ValueError, match=r"state|log is damaged"):
         scheduler.load_state_dict(damage(sound))
     assert (scheduler.state_dict(), scheduler.get_last_lr(), lrs(optimizer)) == before
 
@@ -191,3 +206,58 @@ def test_a_state_taken_earlier_does_not_follow_the_scheduler():
     for loss in LOSSES:
         scheduler.step(loss)
     assert early == kept
+
+
+def test_a_state_without_its_fingerprint_loads_with_a_warning():
+    scheduler = greedy_lr(sgd(0.1))
+    with pytest.warns(UserWarning, match="other settings"):
+        scheduler.load_state_dict(without("settings")(scheduler.state_dict()))
+
+
+class Run:
+    """One training, in which a micro-batch is a step."""
+
+    def __init__(self, **settings) -> None:
+        self.model = network()
+        self.optimizer = optim.AdamW(self.model.parameters(), lr=torch.tensor(5e-3))
+        schedule = Guard(warmup(3) >> alert(window=2) >> cooldown(5))
+        self.scheduler = ScheduledLR(self.optimizer, schedule, **settings)
+        self.at = 0
+
+    def step(self):
+        inputs = torch.randn(8, 4, generator=torch.Generator().manual_seed(self.at))
+        loss = (self.model(inputs) - inputs.sum(dim=1, keepdim=True)).square().mean()
+        loss.backward()
+        if self.at % 7 == 6:
+            loss = loss * math.nan
+        self.at += 1
+        if self.at % 2 == 0:
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        self.scheduler.step(loss, count=self.at)
+        return loss.item(), lrs(self.optimizer)
+
+    def state_dict(self):
+        parts = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
+        gradients = [p.grad for p in self.model.parameters()]
+        return {name: part.state_dict() for name, part in parts.items()} | {
+            "at": self.at,
+            "gradients": gradients,
+        }
+
+    def load_state_dict(self, state):
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.at = state["at"]
+        for parameter, gradient in zip(self.model.parameters(), state["gradients"], strict=True):
+            parameter.grad = gradient
+
+
+@pytest.mark.parametrize("lag", [0, 3])
+def test_a_whole_training_resumes_exactly_after_any_micro_batch(lag):
+    """Phases, guard, smoothing, accumulated gradients, and losses that are not finite."""
+    cuts = range(0, 40, 3)
+    assert_resume_equivalent(
+        lambda: Run(lag=lag), steps=40, cuts=cuts, through=through_torch, live_state=True
+    )

@@ -118,7 +118,6 @@ def test_the_graph_of_the_loss_is_not_kept_alive():
 @pytest.mark.parametrize(
     ("loss", "error", "message"),
     [
-        (None, TypeError, r"step\(\) got no loss, and Greedy decides from the loss"),
         ("0.5", TypeError, "'0.5'"),
         ("low", TypeError, "'low'"),
         ([1.0], TypeError, r"\[1.0\]"),

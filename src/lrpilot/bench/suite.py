@@ -20,7 +20,7 @@ OPTIMIZERS: Mapping[str, OptimizerFactory] = {
 
 # What `lrpilot compare` does with no arguments: about a minute on two cores.
 DEFAULT_TASKS = ("digits-mlp", "nmf-digits")
-DEFAULT_SCHEDULES = ("greedy", "cosine", "linear", "wsd20", "step", "constant")
+DEFAULT_SCHEDULES = ("greedy", "greedy-cooldown", "cosine", "linear", "wsd20", "constant")
 DEFAULT_OPTIMIZERS = ("adamw",)
 DEFAULT_SEEDS = 5
 

@@ -84,11 +84,20 @@ class _RecordedLR(ScheduledLR):
         super().__init__(optimizer, schedule)
         self._record = record
 
-    def step(self, loss: float | Tensor | None = None) -> None:
-        lr = float(self.optimizer.param_groups[0]["lr"])
-        observed = math.nan if loss is None else self._observed(loss)
-        super().step(None if loss is None else observed)
-        self._record(observed, lr)
+    def step(
+        self,
+        loss: float | Tensor | None = None,
+        count: float | None = None,
+        epochs: float | None = None,
+        tokens: float | None = None,
+        samples: float | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        """One row per optimizer step: the loss handed in last, and the rate it was made at."""
+        lr, steps = float(self.optimizer.param_groups[0]["lr"]), self.last_epoch
+        super().step(loss, count, epochs, tokens, samples, seconds)
+        if self.last_epoch != steps:
+            self._record(math.nan if loss is None else _number(loss), lr)
 
 
 def is_function(task: str) -> bool:
