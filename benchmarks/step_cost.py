@@ -5,9 +5,10 @@ The numbers are medians of repetitions that take turns in one process, since mac
 a step. "seen": each call is one step of the optimizer, whose hook, which its own step would call,
 is part of the time.
 
-    python benchmarks/step_cost.py
+    .venv/bin/python benchmarks/step_cost.py
 """
 
+import random
 import statistics
 import timeit
 from collections.abc import Callable
@@ -93,7 +94,8 @@ def main() -> None:
     for groups in GROUPS:
         times: dict[str, list[float]] = {}
         optimizer, steps = sgd(groups), contestants(groups)
-        losses = [1.0 + 0.001 * (at * 7919 % 1000) for at in range(CALLS)]  # noise, no trend
+        chance = random.Random(0)
+        losses = [chance.gauss(1.0, 0.1) for _ in range(CALLS)]
         for _ in range(REPETITIONS):
             for name, one in steps.items():
                 code = f"for loss in losses: {one.code}"

@@ -43,6 +43,8 @@ def copied(value):
         return value.detach().clone()
     if isinstance(value, list):
         return [copied(item) for item in value]
+    if isinstance(value, dict):
+        return {name: copied(item) for name, item in value.items()}
     return value
 
 
@@ -50,7 +52,7 @@ def contents(model, optimizer) -> list:
     """Weights, buffers and optimizer state."""
     states = [optimizer.state.get(param, {}) for param in model.parameters()]
     return [copied(value) for value in (*model.parameters(), *model.buffers())] + [
-        {name: copied(value) for name, value in state.items()} for state in states
+        copied(state) for state in states
     ]
 
 

@@ -38,6 +38,13 @@ def test_it_explains_each_move_with_the_step_at_which_it_was_decided():
     assert "now 0.025" in scheduler.explain()
 
 
+def test_losses_that_are_not_finite_are_counted():
+    scheduler = ScheduledLR(sgd(0.1), alert())
+    trained(scheduler, [4.0, 3.0, math.nan, math.inf, 2.0, math.nan, 1.0])
+    assert "ignored losses: 3; steps: 7" in scheduler.explain()
+    assert "ignored 2 losses that were not finite, the last at step 4" in scheduler.explain()
+
+
 def test_where_groups_have_different_bases_it_explains_in_scales():
     scheduler = ScheduledLR(sgd(0.1, 0.02), Seen())
     trained(scheduler, LOSSES[:2])

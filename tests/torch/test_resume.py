@@ -208,6 +208,23 @@ def test_a_state_taken_earlier_does_not_follow_the_scheduler():
     assert early == kept
 
 
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_state_loads_into_a_scheduler_that_has_been_used(seen):
+    saved, used = greedy_lr(sgd(0.1)), greedy_lr(sgd(0.1))
+    for scheduler in (saved, used):
+        for loss in LOSSES[:3]:
+            if seen or scheduler is used:
+                scheduler.optimizer.step()
+            scheduler.step(loss)
+    saved.observe(9.0)
+    used.optimizer.step()
+    used.load_state_dict(through_json(saved.state_dict()))
+    for scheduler in (saved, used):
+        scheduler.optimizer.step()
+        scheduler.step(1.0)
+    assert used.state_dict() == saved.state_dict()
+
+
 def test_a_state_without_its_fingerprint_loads_with_a_warning():
     scheduler = greedy_lr(sgd(0.1))
     with pytest.warns(UserWarning, match="other settings"):

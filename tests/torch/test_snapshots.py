@@ -237,28 +237,34 @@ def test_parameters_that_joined_after_the_snapshot_are_left_alone():
 def test_a_layer_that_has_another_shape_than_in_the_snapshot_is_not_put_back():
     model = network()
     optimizer = OPTIMIZERS["sgd"](model.parameters())
-    snapshots = Snapshots(model, optimizer)
+    snapshots = Snapshots(model, optimizer, proof=1)
     train(model, optimizer, range(1))
     healthy(snapshots, 1)
     model[3] = nn.Linear(4, 7)
     assert alarm(snapshots, 2).outcome == "empty"
+    for step in (3, 5):
+        snapshots.take(step)
+        healthy(snapshots, step + 1)
+    assert alarm(snapshots, 7).step == 5
 
 
 @pytest.mark.filterwarnings("ignore")  # of the compiler's own
-def test_a_compiled_optimizer_step_is_not_recompiled():
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_compiled_optimizer_step_is_not_recompiled(taken):
     torch._dynamo.reset()
     counters.clear()
     model = network()
     optimizer = OPTIMIZERS["adamw, foreach"](model.parameters())
     snapshots = Snapshots(model, optimizer, every=2, proof=1)
-    snapshots.take(0)
+    if taken:
+        snapshots.take(0)
     step = torch.compile(optimizer.step, backend="eager")
     graphs = []
     for number in range(1, 9):
         for param in model.parameters():
             param.grad = torch.ones_like(param)
         step()
-        if number in (2, 6):
+        if number in (3, 6):
             assert alarm(snapshots, number).outcome == "restored"
         else:
             healthy(snapshots, number)
@@ -280,12 +286,17 @@ def test_shards_come_back_in_place(tmp_path):
             snapshots.take(2)
             kept = [param.full_tensor().clone() for param in model.parameters()]
             healthy(snapshots, 3)
+            saved = snapshots.state_dict()["accepted"].get("weights", {})
+            assert {type(value) for value in saved.values()} <= {torch.Tensor}
             train(model, optimizer, range(2, 5))
             before = [param.to_local().data_ptr() for param in model.parameters()]
             assert alarm(snapshots, 5).step == 2
             assert equal([param.full_tensor() for param in model.parameters()], kept)
             assert [param.to_local().data_ptr() for param in model.parameters()] == before
             train(model, optimizer, range(5, 7))
+        optimizer = optim.AdamW(model.parameters(), lr=0.01)
+        assert alarm(Snapshots(model, optimizer, where=where), 7).step == 2
+        train(model, optimizer, range(7, 9))  # on shards of the state too
     finally:
         distributed.destroy_process_group()
 

@@ -57,3 +57,16 @@ class Schedule(Protocol[StateT]):
     def update(self, state: StateT, signal: Signal, /) -> StateT:
         """State after an optimizer step that showed ``signal``."""
         ...
+
+
+class Calm(NamedTuple):
+    """Losses that cannot move the rate: the next ``room``, each above ``low`` and below ``high``.
+
+    A schedule may have ``calm(state) -> Calm`` and ``absorb(state, losses) -> State``, which takes
+    in such losses together and equals as many updates. An adapter then need not update at each
+    step: most losses only enter a sum.
+    """
+
+    room: int
+    low: float
+    high: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 from weakref import ref
 
@@ -20,6 +20,7 @@ from lrpilot.schedules.horizon import How as HowLong
 from lrpilot.schedules.horizon import cool_down, extend
 from lrpilot.schedules.openloop import Shape
 from lrpilot.schedules.preview import lr_at, preview
+from lrpilot.torch.course import Course
 from lrpilot.torch.intake import Intake
 from lrpilot.torch.losses import OneLoss, at_hand, unread
 from lrpilot.torch.ranks import How
@@ -53,8 +54,6 @@ class ScheduledLR(LRScheduler):
     snapshots: weights to go back to when the schedule brakes, as a `Guard` does.
     """
 
-    state: Any  # the schedule's named tuple
-
     def __init__(
         self,
         optimizer: Optimizer,
@@ -71,8 +70,6 @@ class ScheduledLR(LRScheduler):
         self.optimizer = optimizer
         self._intake = Intake(lag, ranks, process_group)
         self._follow(schedule)
-        self.state = schedule.init()
-        self.last_epoch = 0  # optimizer steps that the schedule has seen
         self._step_count = 1  # Accelerate adds to it; nobody reads it
         self.log = DecisionLog()
         self.snapshots = snapshots
@@ -87,7 +84,25 @@ class ScheduledLR(LRScheduler):
     @property
     def schedule(self) -> Schedule[Any]:
         """What decides."""
-        return self._schedule
+        return self._course.schedule
+
+    @property
+    def state(self) -> Any:
+        """The schedule's named tuple."""
+        return self._course.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._course.state = state
+
+    @property
+    def last_epoch(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Optimizer steps that the schedule has seen."""
+        return self._course.steps
+
+    @last_epoch.setter
+    def last_epoch(self, steps: int) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._course.steps = steps
 
     @property
     def lag(self) -> int | None:
@@ -125,16 +140,23 @@ class ScheduledLR(LRScheduler):
             number = loss if type(loss) is float else self._at_hand(loss)
             if number is not None:
                 steps.waiting, steps.quick = 0, steps.each_call
-                signal, before = self._signal, self.state
+                course = self._course
+                if course.low < number < course.high:
+                    course.held.append(number)
+                    course.room -= 1
+                    if not course.room:
+                        course.low = math.inf
+                    return
+                signal = self._signal
                 signal[0] = signal.loss = number
-                self.state = after = self._update(before, signal)
-                self.last_epoch += 1
+                before, after = course.advance(cast("Signal", signal))
                 if (
                     after.scale != self._scale
                     or after.reason is not self._reason
                     or self._has_phases
                 ):
                     self._moved(before, after)
+                course.look_ahead()
                 return
         self.observe(loss, count, epochs=epochs, tokens=tokens, samples=samples, seconds=seconds)
         if steps.due:
@@ -284,8 +306,8 @@ class ScheduledLR(LRScheduler):
             )
         needs = tuple(schedule.needs)
         self._intake.follow(needs)
-        self._schedule, self._has_phases = schedule, _tells_phase(schedule.init())
-        self._update = cast("Callable[[Any, Signal | OneLoss], Any]", schedule.update)
+        self._course = Course(schedule)
+        self._has_phases = _tells_phase(self._course.state)
         self._is_simple, self._signal = needs in ((), ("loss",)), OneLoss()
         self._at_hand = at_hand if needs else unread
 
@@ -297,10 +319,7 @@ class ScheduledLR(LRScheduler):
         steps.observed()
         self._trial = trial and trial.after(losses)
         for losses in intake.arrived():
-            before = self.state
-            self.state = after = self._update(before, losses.signal())
-            self.last_epoch += 1
-            self._moved(before, after)
+            self._moved(*self._course.advance(losses.signal()))
             if self.snapshots is not None:
                 self._keep(self.snapshots, losses.signal().loss)
         steps.groups = len(self._rates.base)
@@ -323,8 +342,9 @@ class ScheduledLR(LRScheduler):
         self._heed()
         self.log.note(self.last_epoch, reason, self.state.scale, state.scale)
         self._trial = None
+        steps = self.last_epoch
         self._follow(schedule)
-        self.state, self._reason = state, state.reason
+        self.state, self.last_epoch, self._reason = state, steps, state.reason
         self._steps.plain = self._steps.quick = False
         self._write()
 

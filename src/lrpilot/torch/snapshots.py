@@ -272,8 +272,6 @@ class Snapshots:
             else:
                 for name in new:
                     del state[name]
-            if not state:
-                del optimizer.state[param]
 
     def _named(self) -> dict[str, Tensor]:
         """Parameters and buffers by name, each once."""

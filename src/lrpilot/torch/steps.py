@@ -41,9 +41,10 @@ class OptimizerSteps:
 
     def resume(self, *, is_seen: bool, is_due: bool, is_skipped: bool) -> None:
         """Go on from a checkpoint."""
-        self.each_call = self.each_call and not is_seen
+        self.each_call = self.is_replayed or not is_seen
         self.waiting = int(is_due)
         self.skipped = torch.ones(()) if is_skipped else None
+        self.plain = self.quick = False
 
     def observed(self) -> None:
         """Whatever waited has been observed."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from lrpilot.schedules.checks import (
@@ -23,7 +25,7 @@ from lrpilot.schedules.greedy.trend import (
     fit,
     with_block,
 )
-from lrpilot.schedules.protocol import Signal
+from lrpilot.schedules.protocol import Calm, Signal
 
 # A loss beyond this is no measurement: it is ignored like one that is not finite, and squares of
 # the others stay finite.
@@ -72,6 +74,7 @@ class NoiseState(NamedTuple):
 
 
 _new = tuple.__new__
+_critical = cache(critical)  # a handful of block counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,17 +151,43 @@ class NoiseGreedy:
             return self._look(scale, hot, evidence, memory)
         return _new(NoiseState, (scale, "hold", 0, 0.0, hot, evidence, memory))
 
+    def calm(self, state: NoiseState) -> Calm:
+        """The coming losses that change sums alone; `absorb` takes them in together."""
+        _, reason, seen, _, _, _, memory = state
+        room = self.window - 1 - seen if reason == "hold" else 0
+        if self.mode == "min":
+            return _new(Calm, (room, -LARGEST, memory.alarm))
+        return _new(Calm, (room, -memory.alarm, LARGEST))
+
+    def absorb(self, state: NoiseState, losses: Sequence[float]) -> NoiseState:
+        """The state after ``losses``, all of them calm: what ``update`` makes of one by one."""
+        scale, reason, seen, total, _, evidence, memory = state
+        if self.mode == "min":
+            for loss in losses:
+                total += loss
+        else:
+            for loss in losses:
+                total -= loss
+        seen += len(losses)
+        return _new(NoiseState, (scale, reason, seen, total, 0, evidence, memory))
+
     def _look(self, scale: float, hot: int, evidence: Evidence, memory: Memory) -> NoiseState:
         """Fit the trend: its noise sets the alarm, and if it is time it is tested."""
         n = evidence.blocks
-        line, needed = fit(evidence), critical(self.evidence, n - 2)
+        line, needed = fit(evidence), _critical(self.evidence, n - 2)
         margin = self.threshold * abs(line.level)
         noise = line.deviation * self.window**0.5 * needed / self.evidence
         travelled = max(abs(line.slope) * (n - 1), margin)
-        memory = memory._replace(alarm=max(line.level, evidence.last) + SPIKE * noise + travelled)
+        alarm = max(line.level, evidence.last) + SPIKE * noise + travelled
+        _, z, look, *others = memory
+        if n == look:
+            # Bounded, where noise-free losses have no standard error.
+            z = line.slope / max(line.slope_error, 1e-9 * abs(line.slope), TINY)
+            look += look // 2
+        looked = _new(Memory, (alarm, z, look, *others))
         if n < memory.look:
-            return NoiseState(scale, "hold", 0, 0.0, hot, evidence, memory)
-        return self._verdict(scale, hot, evidence, memory, line, needed, margin)
+            return NoiseState(scale, "hold", 0, 0.0, hot, evidence, looked)
+        return self._verdict(scale, hot, evidence, looked, line, needed, margin)
 
     def _verdict(
         self,
@@ -175,11 +204,11 @@ class NoiseGreedy:
         climbs = evidence.climbs
         falls = (-slope > doubt or climbs == 1 - n) and -slope * (n - 1) > margin
         rises = (slope > doubt or climbs == n - 1) and slope * (n - 1) > margin
-        # Bounded, where noise-free losses have no standard error.
-        z = slope / max(line.slope_error, 1e-9 * abs(slope), TINY)
+        is_settled = not (falls or rises or memory.speed or memory.braked)
+        if is_settled and n < LAST_LOOK:
+            return NoiseState(scale, "hold", 0, 0.0, hot, evidence, memory)
         wait = max(memory.wait - n, 0)
         fresh = memory._replace(
-            z=z,
             look=FIRST_LOOK,
             ceiling=memory.ceiling if wait else LARGEST,
             wait=wait,
@@ -202,8 +231,7 @@ class NoiseGreedy:
             return self._worse(scale, fresh)
         if n >= LAST_LOOK:
             return NoiseState(scale, "hold", hot=hot, memory=fresh)
-        later = memory._replace(z=z, look=memory.look + memory.look // 2)
-        return NoiseState(scale, "hold", 0, 0.0, hot, evidence, later)
+        return NoiseState(scale, "hold", 0, 0.0, hot, evidence, memory)
 
     def _better(self, scale: float, memory: Memory, line: Fit, n: int) -> NoiseState:
         if memory.trend < 0:

@@ -13,7 +13,7 @@ FEWEST = 4  # block means for which there is a fit with an error
 TINY = 1e-300  # keeps quotients of zero by zero at zero
 LARGEST_CORRELATION = 0.95
 
-# A named tuple's own constructor costs three times as much, and this one runs in every block.
+# A named tuple's own constructor costs three times as much, and these run often.
 _new = tuple.__new__
 
 
@@ -79,13 +79,9 @@ def fit(
     r = smaller(larger(r, 0.0), LARGEST_CORRELATION)
     variance = residuals / (n - 2)
     inflated = variance * ((1 + r) / (1 - r))
-    return Fit(
-        slope=slope,
-        slope_error=sqrt(inflated / sum_xx),
-        level=first + sum_u / n + slope * half,
-        level_error=2 * sqrt(inflated / n),
-        deviation=sqrt(variance),
-    )
+    slope_error, level_error = sqrt(inflated / sum_xx), 2 * sqrt(inflated / n)
+    level = first + sum_u / n + slope * half
+    return _new(Fit, (slope, slope_error, level, level_error, sqrt(variance)))
 
 
 def critical(z: float, freedom: Any) -> Any:

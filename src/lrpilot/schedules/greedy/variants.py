@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
@@ -12,7 +12,7 @@ from lrpilot.schedules.greedy.noise import NoiseGreedy
 from lrpilot.schedules.greedy.published import Algorithm1, Algorithm2, TransformersGreedy
 from lrpilot.schedules.greedy.released import ThresholdMode
 from lrpilot.schedules.greedy.threshold import ThresholdGreedy
-from lrpilot.schedules.protocol import Schedule, Signal
+from lrpilot.schedules.protocol import Calm, Schedule, Signal
 
 Variant = Literal["blog", "algorithm1", "algorithm2", "fork", "advanced", "transformers"]
 Test = Literal["noise", "threshold"]
@@ -99,8 +99,10 @@ threshold=0.0001, warmup=0, cooldown=0, min_scale=0.1, max_scale=10.0, mode='min
     adaptive: bool | None = None
     mode: Mode | None = None
     rule: Schedule[Any] = field(init=False, compare=False)
-    # The rule's own, since it runs at every step.
+    # The rule's own, since they run at every step; the last two are None if it has none.
     update: Callable[[Any, Signal], Any] = field(init=False, compare=False)
+    calm: Callable[[Any], Calm] | None = field(init=False, compare=False)
+    absorb: Callable[[Any, Sequence[float]], Any] | None = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         check_known("variant", self.variant, VARIANTS)
@@ -118,7 +120,8 @@ threshold=0.0001, warmup=0, cooldown=0, min_scale=0.1, max_scale=10.0, mode='min
             raise error from None
         object.__setattr__(self, "test", test)
         object.__setattr__(self, "rule", rule)
-        object.__setattr__(self, "update", rule.update)
+        for name in ("update", "calm", "absorb"):
+            object.__setattr__(self, name, getattr(rule, name, None))
         for name, _ in self._settings():
             object.__setattr__(self, name, getattr(rule, name, None))
 
@@ -147,8 +150,10 @@ threshold=0.0001, warmup=0, cooldown=0, min_scale=0.1, max_scale=10.0, mode='min
         return f"Greedy({', '.join(shown)})"
 
     def _settings(self) -> list[tuple[str, Any]]:
-        apart = ("variant", "test", "rule", "update")
-        return [(f.name, getattr(self, f.name)) for f in fields(self) if f.name not in apart]
+        apart = ("variant", "test")
+        return [
+            (f.name, getattr(self, f.name)) for f in fields(self) if f.init and f.name not in apart
+        ]
 
     def _refuse_unknown(self, test: str | None, given: Mapping[str, Any]) -> None:
         known = RULES[self.variant, test]()
