@@ -3,5 +3,14 @@
 from lrpilot.torch.greedy import GreedyLR
 from lrpilot.torch.in_graph import InGraphGreedyLR
 from lrpilot.torch.scheduler import ScheduledLR
+from lrpilot.torch.snapshots import Snapshots
+from lrpilot.torch.suggest import SuggestedLR, suggest_lr
 
-__all__ = ["GreedyLR", "InGraphGreedyLR", "ScheduledLR"]
+__all__ = [
+    "GreedyLR",
+    "InGraphGreedyLR",
+    "ScheduledLR",
+    "Snapshots",
+    "SuggestedLR",
+    "suggest_lr",
+]

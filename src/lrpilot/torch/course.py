@@ -19,12 +19,18 @@ class Course:
     """
 
     def __init__(self, schedule: Schedule[Any]) -> None:
+        if isinstance(schedule, type) or not hasattr(schedule, "init"):
+            raise TypeError(
+                f"schedule must be a schedule such as Greedy() or OpenLoop(Cosine(), "
+                f"total_steps=1000), got {schedule!r}"
+            )
         self.schedule = schedule
         self.calm = cast("Callable[[Any], Calm] | None", getattr(schedule, "calm", None))
         self.held: list[float] = []
         self.room, self.low, self.high = 0, math.inf, math.inf
         self._update = schedule.update
         self._state: Any = schedule.init()
+        self.has_phases = _tells_phase(self._state)
         self._steps = 0
 
     @property
@@ -70,3 +76,12 @@ class Course:
         held, self.held, self.low = self.held, [], math.inf
         self._state = cast("Any", self.schedule).absorb(self._state, held)
         self._steps += len(held)
+
+
+def _tells_phase(state: object) -> bool:
+    """Whether a state says which phase it is in, itself or through one inside it."""
+    while state is not None:
+        if hasattr(state, "phase"):
+            return True
+        state = getattr(state, "inner", None)
+    return False

@@ -150,11 +150,8 @@ class ScheduledLR(LRScheduler):
                 signal = self._signal
                 signal[0] = signal.loss = number
                 before, after = course.advance(cast("Signal", signal))
-                if (
-                    after.scale != self._scale
-                    or after.reason is not self._reason
-                    or self._has_phases
-                ):
+                is_same = after.scale == self._scale and after.reason is self._reason
+                if not is_same or course.has_phases:
                     self._moved(before, after)
                 course.look_ahead()
                 return
@@ -299,15 +296,9 @@ class ScheduledLR(LRScheduler):
         self._write()
 
     def _follow(self, schedule: Schedule[Any]) -> None:
-        if isinstance(schedule, type) or not hasattr(schedule, "init"):
-            raise TypeError(
-                f"schedule must be a schedule such as Greedy() or OpenLoop(Cosine(), "
-                f"total_steps=1000), got {schedule!r}"
-            )
+        self._course = Course(schedule)
         needs = tuple(schedule.needs)
         self._intake.follow(needs)
-        self._course = Course(schedule)
-        self._has_phases = _tells_phase(self._course.state)
         self._is_simple, self._signal = needs in ((), ("loss",)), OneLoss()
         self._at_hand = at_hand if needs else unread
 
@@ -353,7 +344,7 @@ class ScheduledLR(LRScheduler):
         if after.scale != self._scale:
             self._heed()
             self._write()
-        is_plan = before.reason == after.reason == "plan" and not self._has_phases
+        is_plan = before.reason == after.reason == "plan" and not self._course.has_phases
         if not is_plan and notable(before, after):
             self.log.record(self.last_epoch, before, after)
 
@@ -406,12 +397,3 @@ class ScheduledLR(LRScheduler):
         self._steps.watch(optimizer)
         optimizer.register_load_state_dict_post_hook(loaded)
         return True
-
-
-def _tells_phase(state: object) -> bool:
-    """Whether a state says which phase it is in, itself or through one inside it."""
-    while state is not None:
-        if hasattr(state, "phase"):
-            return True
-        state = getattr(state, "inner", None)
-    return False
