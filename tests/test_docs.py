@@ -31,8 +31,16 @@ def test_the_readme_is_short_and_its_python_runs():
     assert len(text.splitlines()) < 120
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert blocks
+    names = {}
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+        exec(compile(block, "README.md", "exec"), names)
+
+
+@pytest.mark.parametrize("page", ["schedules.md", "torch.md"])
+def test_the_first_example_of_a_page_runs(page):
+    text = (ROOT / "docs" / page).read_text()
+    first = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[0]
+    exec(compile(first, page, "exec"), {})
 
 
 def test_links_between_pages_lead_somewhere():

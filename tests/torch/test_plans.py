@@ -181,3 +181,31 @@ def test_a_brake_without_weights_to_go_back_to_is_told():
     training = Exploding()
     training.step(0, factor=math.nan)
     assert "not rolled back: there is no accepted snapshot" in training.scheduler.explain()
+
+
+class Told:
+    """Stands for snapshots, and keeps what they are told."""
+
+    def __init__(self) -> None:
+        self.calls = []
+
+    def observed(self, step, *, healthy, alarm, now):
+        self.calls.append((step, healthy, alarm, now))
+
+    def start_at(self, step):
+        self.calls.append(step)
+
+
+@pytest.mark.parametrize("lag", [0, 2])
+def test_snapshots_are_told_how_each_loss_looked_and_of_which_step_it_is(lag):
+    told = Told()
+    guard = Guard(OpenLoop(Constant(), 100))
+    scheduler = ScheduledLR(sgd(0.1), guard, lag=lag, snapshots=told)
+    losses = [1.0, 1.1, 0.9, 1.0, 1.1, 9.0, 9.0, 9.0, 1.0, *[1.0] * lag]
+    trained(scheduler, losses)
+    healthy = [True] * 5 + [False] * 3 + [True]
+    assert told.calls == [(at, ok, at == 8, at + lag) for at, ok in enumerate(healthy, start=1)]
+    other = Told()
+    twin = ScheduledLR(sgd(0.1), guard, lag=lag, snapshots=other)
+    twin.load_state_dict(through_json(scheduler.state_dict()))
+    assert other.calls == [len(losses)]

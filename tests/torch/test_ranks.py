@@ -18,7 +18,8 @@ def ranks(tmp_path_factory) -> list[dict]:
     """What came of every scenario on rank 0 and on rank 1."""
     folder = tmp_path_factory.mktemp("ranks")
     script = Path(__file__).parents[1] / "two_ranks.py"
-    environment = os.environ | {"PYTHONPATH": str(script.parent), "GLOO_SOCKET_IFNAME": "lo"}
+    path = os.pathsep.join([str(script.parent), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo"}
     errors = [folder / f"{rank}.err" for rank in range(2)]
     processes: list[subprocess.Popen] = []
     try:

@@ -48,8 +48,8 @@ class Intake:
     @property
     def is_direct(self) -> bool:
         """Whether the next loss, if on the host, is the next observation, at once."""
-        is_idle = self.pending.is_nothing and self.carried.is_nothing
-        return self._is_settled and not self.lag and self._ranks is None and is_idle
+        is_at_once = self._is_settled and not self.lag and self._ranks is None
+        return is_at_once and self.carried.is_nothing
 
     def notes(self) -> list[str]:
         """What an account of the decisions leaves out: that some losses have not been seen."""
