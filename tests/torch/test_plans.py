@@ -120,6 +120,15 @@ def test_a_cooldown_begins_when_it_is_asked_for():
         scheduler.cool_down(4)
 
 
+def test_a_cooldown_is_not_taken_back_when_the_optimizer_is_first_seen():
+    scheduler = ScheduledLR(sgd(0.1), alert())
+    scheduler.step(4.0)
+    scheduler.cool_down(4)
+    scheduler.optimizer.step()
+    scheduler.step(4.0)
+    assert lrs(scheduler.optimizer) == [pytest.approx(0.075)]
+
+
 def test_a_rate_set_by_hand_outlives_a_change_of_plan():
     scheduler = ScheduledLR(sgd(0.1), OpenLoop(Linear(), 10))
     trained(scheduler, range(5))

@@ -219,6 +219,7 @@ def test_a_state_loads_into_a_scheduler_that_has_been_used(seen):
     saved.observe(9.0)
     used.optimizer.step()
     used.load_state_dict(through_json(saved.state_dict()))
+    assert used.state_dict() == saved.state_dict()
     for scheduler in (saved, used):
         scheduler.optimizer.step()
         scheduler.step(1.0)

@@ -76,9 +76,10 @@ def test_a_snapshot_from_a_later_part_of_an_earlier_life_is_not_used(tmp_path):
 
 def test_a_candidate_from_a_part_of_the_run_that_was_undone_is_not_used():
     _, snapshots, _ = quadratic(proof=3)
-    healthy(snapshots, 39)
+    snapshots.take(0)
+    healthy(snapshots, 1)
     snapshots.take(40)
-    healthy(snapshots, 41, 30)  # and the run goes on from its step 29
+    healthy(snapshots, 41, 30)  # the run goes on from its step 29
     assert snapshots.state_dict()["candidate"]["step"] == 30
 
 
