@@ -1,11 +1,11 @@
 """GreedyLR over 20,000 steps at a base rate ten times too low: where its rate goes, and the loss.
 
-Run `.venv/bin/python benchmarks/greedy_long_run.py`: about three minutes on one core.
+Run `.venv/bin/python benchmarks/greedy_long_run.py`: about four minutes on one core.
 """
 
 import torch
 
-from lrpilot import Constant, Cosine, Greedy, OpenLoop, Signal
+from lrpilot import Constant, Cosine, Greedy, OpenLoop, Signal, cooldown
 from lrpilot.bench.suite import OPTIMIZERS
 from lrpilot.tasks import TASKS
 
@@ -15,9 +15,12 @@ SEEDS = (100, 101)
 SCHEDULES = {
     "constant": OpenLoop(Constant(), STEPS),
     "cosine": OpenLoop(Cosine(), STEPS),
-    "GreedyLR, min_scale 0.1": Greedy(),
-    "GreedyLR, min_scale 0.03": Greedy(min_scale=0.03),
-    "GreedyLR, min_scale 0.01": Greedy(min_scale=0.01),
+    "GreedyLR": Greedy(),
+    "GreedyLR, cooldown 0.2": (Greedy() >> cooldown(0.2)).over(STEPS),
+    "GreedyLR, untuned": Greedy.untuned(),
+    "GreedyLR, untuned, cooldown 0.2": (Greedy.untuned() >> cooldown(0.2)).over(STEPS),
+    "threshold rule": Greedy(test="threshold"),
+    "threshold rule, min_scale 0.01": Greedy(test="threshold", min_scale=0.01),
 }
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from lrpilot import Constant, Cosine, Greedy, Linear, OpenLoop, Signal
+from lrpilot import WSD, Constant, Cosine, Greedy, Linear, OpenLoop, Signal, cooldown
 from lrpilot.bench.suite import OPTIMIZERS
 from lrpilot.tasks import TASKS
 
@@ -33,21 +33,37 @@ CELLS = [
 ]
 RATES = (0.1, 1.0, 3.0)  # times the task's own
 SEEDS = (100, 101)
+
+
+def plain(**settings) -> Greedy:
+    return Greedy(test="threshold", **settings)
+
+
 SCHEDULES = {
     "cosine": lambda steps: OpenLoop(Cosine(), steps),
     "linear": lambda steps: OpenLoop(Linear(), steps),
     "constant": lambda steps: OpenLoop(Constant(), steps),
-    "default": lambda steps: Greedy(),
-    "threshold 0.01": lambda steps: Greedy(threshold=0.01),
-    "window 1": lambda steps: Greedy(window=1),
-    "window 10": lambda steps: Greedy(window=10),
-    "patience 5, window 20": lambda steps: Greedy(patience=5, window=20),
-    "factor 0.9": lambda steps: Greedy(factor=0.9),
-    "min_scale 0.01": lambda steps: Greedy(min_scale=0.01),
-    "max_scale 1": lambda steps: Greedy(max_scale=1.0),
-    "warmup 5": lambda steps: Greedy(warmup=5),
-    "cooldown 5": lambda steps: Greedy(cooldown=5),
-    "warmup 5, cooldown 5": lambda steps: Greedy(warmup=5, cooldown=5),
+    "wsd20": lambda steps: OpenLoop(WSD(decay=0.2), steps),
+    "greedy": lambda steps: Greedy(),
+    "greedy, cooldown": lambda steps: (Greedy() >> cooldown(0.2)).over(steps),
+    "factor 0.5, cooldown": lambda steps: (Greedy(factor=0.5) >> cooldown(0.2)).over(steps),
+    "factor 0.9, cooldown": lambda steps: (Greedy(factor=0.9) >> cooldown(0.2)).over(steps),
+    "evidence 3, cooldown": lambda steps: (Greedy(evidence=3.0) >> cooldown(0.2)).over(steps),
+    "window 5, cooldown": lambda steps: (Greedy(window=5) >> cooldown(0.2)).over(steps),
+    "untuned": lambda steps: Greedy.untuned(),
+    "untuned, cooldown": lambda steps: (Greedy.untuned() >> cooldown(0.2)).over(steps),
+    # The plain test: names are what differs from its defaults.
+    "threshold rule": lambda steps: plain(),
+    "threshold 0.01": lambda steps: plain(threshold=0.01),
+    "window 1": lambda steps: plain(window=1),
+    "window 10": lambda steps: plain(window=10),
+    "patience 5, window 20": lambda steps: plain(patience=5, window=20),
+    "factor 0.9": lambda steps: plain(factor=0.9),
+    "min_scale 0.01": lambda steps: plain(min_scale=0.01),
+    "max_scale 1": lambda steps: plain(max_scale=1.0),
+    "warmup 5": lambda steps: plain(warmup=5),
+    "cooldown 5": lambda steps: plain(cooldown=5),
+    "warmup 5, cooldown 5": lambda steps: plain(warmup=5, cooldown=5),
 }
 
 
