@@ -287,7 +287,7 @@ def test_replay_prints_json_and_writes_a_page(log, here):
         (["log.csv", "--set", "patiense=3"], "did you mean 'patience'?"),
         (["log.csv", "--set", "patience=often"], "patience must be a whole number"),
         (["log.csv", "--lr", "nan"], "lr must be positive and finite"),
-        (["log.csv", "--page", "log.csv"], "it is the recorded loss; choose another --page"),
+        (["log.csv", "--page", "log.csv"], "which the page is made from; choose another --page"),
         (["log.csv", "--page", "no/page.html"], "choose another --page"),
     ],
 )

@@ -21,13 +21,14 @@ from lrpilot.bench.compare import compare as run_comparison
 from lrpilot.bench.explained import Filters, explain_file
 from lrpilot.bench.explained import as_json as explained_json
 from lrpilot.bench.explained import as_text as explained_text
+from lrpilot.bench.page import check_page
 from lrpilot.bench.plan import Plan
 from lrpilot.bench.recorded import LOSS_COLUMNS
 from lrpilot.bench.replay import as_json as replay_json
 from lrpilot.bench.replay import as_text as replay_text
 from lrpilot.bench.replay import replay_file
-from lrpilot.bench.replay_page import check_page, write_page
-from lrpilot.bench.report import check_report, write_report
+from lrpilot.bench.replay_page import write_page
+from lrpilot.bench.report import write_report
 from lrpilot.bench.store import Store, StoreError
 from lrpilot.bench.suite import (
     DEFAULT_OPTIMIZERS,
@@ -117,7 +118,7 @@ def compare(
             seeds=seeds,
             steps=steps,
         )
-        check_report(report, store)
+        check_page(report, store, "--report")
     with one_line_errors(StoreError), Store(store) as trials:
         found = run_comparison(plan, trials, workers=workers, fresh=fresh, console=STDERR)
     answer = rows(found)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lrpilot.bench import Plan, cells, rows, run_trial
-from lrpilot.bench.report import check_report, write_report
+from lrpilot.bench.page import check_page
+from lrpilot.bench.report import write_report
 
 STORE = Path("runs.db")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -94,15 +95,15 @@ def test_the_legend_stands_beside_the_curves(drawn):
 
 
 def test_a_page_that_cannot_be_written_is_refused_beforehand(tmp_path):
-    check_report(tmp_path / "report.html", STORE)
+    check_page(tmp_path / "report.html", STORE)
     with pytest.raises(ValueError, match=r"is not a writable folder; choose another --report"):
-        check_report(tmp_path / "nowhere" / "report.html", STORE)
+        check_page(tmp_path / "nowhere" / "report.html", STORE, "--report")
     with pytest.raises(ValueError, match=r"it is a folder"):
-        check_report(tmp_path, STORE)
+        check_page(tmp_path, STORE)
 
 
 def test_a_file_that_is_not_a_page_is_not_replaced(tmp_path, page):
-    check_report(page, STORE)
+    check_page(page, STORE)
     (tmp_path / "train.py").write_text("def train(trial): ...")
     with pytest.raises(ValueError, match=r"is not a page, so it would be lost; choose another"):
-        check_report(tmp_path / "train.py", STORE)
+        check_page(tmp_path / "train.py", STORE)

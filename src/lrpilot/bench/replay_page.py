@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import html
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import plotly.graph_objects as go
-import plotly.offline
 from plotly.subplots import make_subplots
 
+from lrpilot.bench.page import COLOURS, embedded, save_page
 from lrpilot.bench.replay import LABEL, Replays, about, first_move
-from lrpilot.bench.report import COLOURS, DOCTYPE
 from lrpilot.schedules.explanation import Replay, describe
 
 POINTS = 2000  # per curve
@@ -28,65 +26,27 @@ SYMBOLS = {
 }
 
 
-def check_page(path: Path, log: Path) -> None:
-    """Raise ValueError if the page cannot go to ``path``; only a page is ever replaced."""
-    if path.resolve() == log.resolve():
-        why = "it is the recorded loss"
-    elif path.is_dir():
-        why = "it is a folder"
-    elif not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        why = f"{path.parent} is not a writable folder"
-    elif path.exists() and not path.read_bytes().startswith(DOCTYPE.encode()):
-        why = "it is there and is not a page, so it would be lost"
-    else:
-        return
-    raise ValueError(f"cannot write the page {path}: {why}; choose another --page")
-
-
 def write_page(path: Path, replays: Replays, command: str) -> None:
     """Write the page: loss and scale over steps, each decision a marker that says why.
 
     command: how the page was made, for its reader to repeat.
     """
-    figure = _figure(replays).to_html(
-        full_html=False, include_plotlyjs=False, config={"displaylogo": False}
-    )
-    page = PAGE.format(
-        doctype=DOCTYPE,
-        plotly=plotly.offline.get_plotlyjs(),
+    body = BODY.format(
         command=html.escape(command),
         label=html.escape(LABEL[0].upper() + LABEL[1:]),
         about=html.escape(about(replays)),
         schedules="".join(map(_item, replays.by_name, replays.by_name.values())),
-        figure=figure,
+        figure=embedded(_figure(replays)),
     )
-    path.write_text(page, encoding="utf-8")
+    save_page(path, "lrpilot: decision replay", body)
 
 
-PAGE = """{doctype}
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>lrpilot: decision replay</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1200px; margin: 2em auto;
-       padding: 0 1em; }}
-h1 {{ font-size: 1.6em; }} code {{ background: #f4f4f4; padding: .1em .3em; }}
-.figure {{ overflow-x: auto; }} .figure > div {{ min-width: 700px; }}
-</style>
-<script>{plotly}</script>
-</head>
-<body>
-<h1>What would these settings have decided?</h1>
+BODY = """<h1>What would these settings have decided?</h1>
 <p><strong>{label}.</strong></p>
 <p>{about}.</p>
 <ul>{schedules}</ul>
-<div class="figure">{figure}</div>
-<p><code>{command}</code></p>
-</body>
-</html>
-"""
+{figure}
+<p><code>{command}</code></p>"""
 
 
 def _item(name: str, found: Replay) -> str:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import html
 import math
-import os
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import plotly.graph_objects as go
-import plotly.offline
 from plotly.subplots import make_subplots
 
 from lrpilot.bench.answer import Cell, Row, by_task
+from lrpilot.bench.page import COLOURS, embedded, save_page
 from lrpilot.bench.table import columns, entries, footnote, ranked, title
 from lrpilot.bench.trial import Outcome
 from lrpilot.tasks import TASKS
@@ -21,31 +20,9 @@ from lrpilot.tasks import TASKS
 POINTS = 200  # per curve; more cannot be seen
 RATE_RANGE = 1e-3  # of the highest rate: how far down the rate axis goes
 
-# Okabe and Ito's colours, told apart by colour-blind readers as well; dashes when they run out.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6BB1")
-DASHES = ("solid", "dash", "dot")
-
-DOCTYPE = "<!DOCTYPE html>"
+DASHES = ("solid", "dash", "dot")  # when the colours run out
 
 Curve = tuple[list[float], list[float]]
-
-
-def check_report(path: Path, store: Path) -> None:
-    """Raise ValueError if the page cannot go to ``path``, before anything is trained for it.
-
-    A file that is there is replaced only if it is a page, and ``store`` is no place for one.
-    """
-    if path.resolve() == store.resolve():
-        why = "it is the store"
-    elif path.is_dir():
-        why = "it is a folder"
-    elif not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        why = f"{path.parent} is not a writable folder"
-    elif path.exists() and not path.read_bytes().startswith(DOCTYPE.encode()):
-        why = "it is there and is not a page, so it would be lost"
-    else:
-        return
-    raise ValueError(f"cannot write the page {path}: {why}; choose another --report")
 
 
 def write_report(path: Path, cells: Sequence[Cell], rows: Sequence[Row], command: str) -> None:
@@ -63,50 +40,23 @@ def write_report(path: Path, cells: Sequence[Cell], rows: Sequence[Row], command
     }
     sections: list[str] = []
     for mine, answers in zip(by_task(cells), by_task(rows), strict=True):
-        figure = _figure(mine, styles).to_html(
-            full_html=False, include_plotlyjs=False, config={"displaylogo": False}
-        )
         sections.append(
             f"<h2>{html.escape(title(answers[0]))}</h2>"
             f"<p>{html.escape(_about(mine[0].task))}</p>{_table(answers)}"
-            f'<div class="figure">{figure}</div>'
+            f"{embedded(_figure(mine, styles))}"
         )
-    page = PAGE.format(
-        doctype=DOCTYPE,
-        plotly=plotly.offline.get_plotlyjs(),
+    body = BODY.format(
         command=html.escape(command),
         footnote=html.escape(footnote(rows)).replace("\n", "<br>"),
         sections="\n".join(sections),
     )
-    path.write_text(page, encoding="utf-8")
+    save_page(path, "lrpilot: schedules compared", body)
 
 
-PAGE = """{doctype}
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>lrpilot: schedules compared</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1200px; margin: 2em auto;
-       padding: 0 1em; }}
-h1 {{ font-size: 1.6em; }} h2 {{ font-size: 1.2em; margin-top: 2em; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-th, td {{ text-align: left; padding: .25em 1.2em .25em 0; border-bottom: 1px solid #ddd; }}
-th {{ font-weight: 600; }} code {{ background: #f4f4f4; padding: .1em .3em; }}
-.figure {{ overflow-x: auto; }} .figure > div {{ min-width: 950px; }}
-.good {{ color: #00734f; }} .worse {{ color: #b03a00; }} .quiet {{ color: #666; }}
-</style>
-<script>{plotly}</script>
-</head>
-<body>
-<h1>Which learning-rate schedule ends lower?</h1>
+BODY = """<h1>Which learning-rate schedule ends lower?</h1>
 <p><code>{command}</code></p>
 {sections}
-<p class="quiet">Curves: mean over the seeds, each schedule at its best rate.<br>{footnote}</p>
-</body>
-</html>
-"""
+<p class="quiet">Curves: mean over the seeds, each schedule at its best rate.<br>{footnote}</p>"""
 
 
 def _about(task: str) -> str:
