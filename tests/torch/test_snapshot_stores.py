@@ -135,6 +135,12 @@ def test_a_damaged_file_is_refused_by_name(place, tmp_path):
         Snapshots(nn.ParameterList([weight]), optimizer, where=tmp_path)
 
 
+def test_a_file_that_holds_something_else_is_refused_by_name(tmp_path):
+    torch.save({"version": 2, "step": 1, "weights": {}, "states": {}}, tmp_path / "accepted.pt")
+    with pytest.raises(ValueError, match=r"accepted\.pt is damaged \(no snapshot in it\)"):
+        quadratic(where=tmp_path)
+
+
 def test_the_snapshot_of_another_model_is_refused(tmp_path):
     _, snapshots, _ = quadratic(where=tmp_path)
     snapshots.take(1)
