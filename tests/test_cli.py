@@ -193,7 +193,10 @@ def test_tasks_and_schedules_are_listed():
         (["--store", "no/such/folder/runs.db"], "cannot use no/such/folder/runs.db as a store"),
         (["--report", "no/such/folder/page.html"], "choose another --report"),
         (["--report", "."], "it is a folder; choose another --report"),
-        (["--report", "./a.db", "--store", "a.db"], "it is the store; choose another --report"),
+        (
+            ["--report", "./a.db", "--store", "a.db"],
+            "which the page is made from; choose another --report",
+        ),
     ],
 )
 def test_bad_input_is_one_line_exit_code_2_and_nothing_is_written(here, arguments, message):

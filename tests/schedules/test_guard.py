@@ -95,6 +95,12 @@ def test_a_loss_that_falls_fast_never_alarms():
     assert alarms(Guard(CONSTANT), losses) == []
 
 
+def test_a_fall_is_soon_forgotten():
+    rng = random.Random(1)
+    losses = [10 * math.exp(-step / 10) + rng.gauss(1, 0.1) for step in range(300)]
+    assert alarms(Guard(CONSTANT), [*losses, *[2.5] * 5]) == [302]
+
+
 def test_a_single_outlier_never_alarms_however_large():
     losses = noise("normal", 600)
     losses[300::50] = [1e12] * 6

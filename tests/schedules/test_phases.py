@@ -371,3 +371,8 @@ def test_a_state_is_plain_data_without_settings():
             {"level": 1.0, "began": -1.0, "spent": 0.0, "inner": None},
         ],
     }
+
+
+def test_a_cap_that_is_no_function_is_refused_with_the_cure():
+    with pytest.raises(TypeError, match=r"got 0.3; .* write lambda step: 0.3"):
+        warmup(5).capped(0.3)

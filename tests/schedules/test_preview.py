@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from contracts import run, scales
@@ -45,3 +47,14 @@ def test_a_count_of_steps_is_checked():
         lr_at(cosine, -1, 0.1)
     with pytest.raises(TypeError, match="base_lr must be a number"):
         lr_at(cosine, 0, "0.1")
+
+
+def test_a_shape_in_place_of_a_schedule_is_refused_with_the_cure():
+    with pytest.raises(TypeError, match=r"such as OpenLoop\(Cosine\(\).*got Cosine"):
+        preview(Cosine(), 3)
+
+
+@pytest.mark.parametrize("base_lr", [-1.0, math.nan, math.inf])
+def test_an_impossible_base_rate_is_refused(base_lr):
+    with pytest.raises(ValueError, match="base_lr must be finite and not negative"):
+        lr_at(OpenLoop(Cosine(), 4), 1, base_lr)

@@ -160,3 +160,8 @@ def test_the_graph_of_the_loss_is_not_kept():
     weight = torch.ones(3, requires_grad=True)
     scheduler.step((weight * 2).sum())
     assert not scheduler._state.requires_grad
+
+
+def test_a_loss_that_is_no_tensor_is_refused():
+    with pytest.raises(TypeError, match=r"loss must be a tensor, as in a graph, got 1\.0"):
+        InGraphGreedyLR(sgd(0.1)).step(1.0)

@@ -186,6 +186,7 @@ def test_a_brake_puts_the_weights_back_and_the_log_says_so(lag):
     assert math.isfinite(training.step(30))
 
 
+@pytest.mark.filterwarnings("ignore:the loss set off the alarm")
 def test_a_brake_without_weights_to_go_back_to_is_told():
     training = Exploding()
     training.step(0, factor=math.nan)
@@ -218,3 +219,53 @@ def test_snapshots_are_told_how_each_loss_looked_and_of_which_step_it_is(lag):
     twin = ScheduledLR(sgd(0.1), guard, lag=lag, snapshots=other)
     twin.load_state_dict(through_json(scheduler.state_dict()))
     assert other.calls == [len(losses)]
+
+
+def guarded() -> ScheduledLR:
+    plan = (warmup(10) >> phase(Plateau(patience=1000), None) >> cooldown(0.2)).over(100)
+    return ScheduledLR(sgd(0.1), Guard(plan))
+
+
+def test_a_guarded_plan_cools_down_on_demand_and_stays_guarded():
+    scheduler = guarded()
+    trained(scheduler, [1.0] * 40)
+    scheduler.cool_down()
+    rates = trained(scheduler, [1.0] * 20)
+    assert rates[0] == pytest.approx(0.1)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(0.1 / 20)
+    scheduler = guarded()
+    trained(scheduler, [1.0] * 40)
+    scheduler.cool_down()
+    trained(scheduler, [1.0] * 5 + [math.nan])
+    assert scheduler.state.reason == "brake"
+
+
+@pytest.mark.parametrize("how", ["stretch", "keep", "recool"])
+def test_the_horizon_of_a_guarded_plan_can_be_changed(how):
+    scheduler = guarded()
+    trained(scheduler, [1.0] * 50)
+    scheduler.extend(200, how)
+    rates = trained(scheduler, [1.0] * 150)
+    begins = 160 if how == "stretch" else 180
+    assert rates[begins - 50] == pytest.approx(0.1)
+    assert rates[begins - 49] < 0.1
+    assert lrs(scheduler.optimizer) == [0.0]
+
+
+def test_a_schedule_that_counts_tokens_says_so_where_none_come():
+    plan = warmup(tokens(100)) >> phase(Plateau(), None)
+    scheduler = ScheduledLR(sgd(0.1), plan)
+    scheduler.optimizer.step()
+    with pytest.warns(UserWarning, match=r"counts tokens and none came.*step\(loss, tokens=...\)"):
+        scheduler.step(1.0)
+
+
+def test_a_rollback_that_is_not_possible_is_warned_of():
+    model = nn.Linear(1, 1)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    snapshots = Snapshots(model, optimizer)
+    scheduler = ScheduledLR(optimizer, Guard(OpenLoop(Constant(), 9)), snapshots=snapshots)
+    optimizer.step()
+    with pytest.warns(UserWarning, match="there is no accepted snapshot"):
+        scheduler.step(math.nan)

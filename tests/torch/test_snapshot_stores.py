@@ -62,6 +62,7 @@ def test_state_is_put_back_where_the_optimizer_has_none_yet(tmp_path):
     assert equal(contents(model, optimizer), kept)
 
 
+@pytest.mark.filterwarnings("ignore:the loss set off the alarm")
 def test_a_snapshot_from_a_later_part_of_an_earlier_life_is_not_used(tmp_path):
     weight, snapshots, _ = quadratic(every=5, where=tmp_path)
     snapshots.take(600)

@@ -107,6 +107,7 @@ def test_what_is_loaded_after_the_snapshots_were_made_is_in_the_first_one():
     assert equal(contents(model, optimizer)[:7], kept[:7])
 
 
+@pytest.mark.filterwarnings("ignore:the loss set off the alarm")
 def test_nothing_is_put_back_before_a_healthy_loss_has_been_seen():
     weight, snapshots, step_to = quadratic()
     step_to(1.0)
@@ -173,6 +174,7 @@ def test_with_a_lag_losses_of_weights_that_are_gone_are_ignored():
     assert alarm(snapshots, 12, now=16).attempt == 2
 
 
+@pytest.mark.filterwarnings("ignore:the loss set off the alarm")
 def test_attempts_are_bounded_until_enough_losses_have_been_healthy():
     weight, snapshots, step_to = quadratic(every=5, attempts=2)
     step_to(1.0)
@@ -234,6 +236,7 @@ def test_parameters_that_joined_after_the_snapshot_are_left_alone():
     assert equal([copied(model[-1].weight), copied(optimizer.state[model[-1].weight])], kept)
 
 
+@pytest.mark.filterwarnings("ignore:the loss set off the alarm")
 def test_a_layer_that_has_another_shape_than_in_the_snapshot_is_not_put_back():
     model = network()
     optimizer = OPTIMIZERS["sgd"](model.parameters())

@@ -132,10 +132,10 @@ def _loaded(path: Path, head: bytes) -> object:
     try:
         # Mapped, since beside the scheduler there may be gigabytes of weights.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=head[:2] == b"PK")
-    except Exception as error:  # torch raises a dozen kinds for files that are not its own
+    except Exception:  # torch raises a dozen kinds for files that are not its own
         raise ValueError(
-            f"cannot read {path} without running code in it ({str(error).splitlines()[0]}); "
-            f"save scheduler.state_dict() to a file of its own"
+            f"cannot read {path}: it is damaged, or holds objects that only running its code would "
+            f"bring back; save scheduler.state_dict() to a file of its own"
         ) from None
 
 

@@ -124,6 +124,10 @@ def describe(decision: Decision) -> str:
     words = _WORDS.get(decision.reason, decision.reason)
     if "z" in facts:
         words = _TREND_WORDS.get(decision.reason, words)
+        if abs(facts["z"]) < 1 or abs(facts["z"]) > 1e6:
+            del facts["z"]  # it was told by each block, or there is no noise to measure by
+        elif decision.reason in _TREND_WORDS and abs(facts["z"]) < 4:
+            words += ", if only from block to block"
     if counter in facts and (facts[counter] > 1 or "z" not in facts):
         words += f" {_several(int(facts[counter]), 'time', 'times')} in a row"
     if facts.get("moves", 1) > 1:

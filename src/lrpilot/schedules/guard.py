@@ -18,6 +18,10 @@ from lrpilot.schedules.protocol import Schedule, Signal, State
 
 # What enters the statistics is clipped to so many spreads, so that outliers barely move them.
 _CLIP = 3.0
+# A loss that falls fast leaves its past behind: the averages reach back over the last quarter of
+# what has been seen, at least so many losses, until that is the whole memory.
+_SHARE = 4
+_LEAST = 50
 # Smallest spread as a share of the level: a loss stored in bfloat16 moves in steps of up to 0.8 %,
 # which must stay below any spike.
 _FLOOR = 2.5e-3
@@ -38,7 +42,7 @@ class Losses(NamedTuple):
 
     usual: Usual = Usual()
     lowest: Usual = Usual()  # the statistics when the level was at its lowest
-    seen: int = 0  # losses in the statistics; stops at memory
+    seen: int = 0  # losses since the statistics began
     suspects: int = 0  # suspicious losses in a row
     unread: int = 0  # non-finite losses in a row
     spiking: int = 0  # losses since an alarm that have not come down; 0 outside a spike
@@ -93,9 +97,10 @@ class Guard:
     calibration: at least 1; the first loss, counted from 1, at which a spike can alarm. Raise it
         for losses around zero, of whose size the first one says nothing (with 4, one in a
         hundred such runs is braked at its start).
-    memory: at least 10, in observations: how far back the averages reach.
+    memory: at least 10, in observations: how far back the averages reach. At first they reach over
+        the last quarter of what has been seen, as the loss falls fast then.
     factor: in (0, 1); what an alarm multiplies the brake by.
-    settle: at least 1, in observations; at least the lag where losses are observed late.
+    settle: at least 1, in observations; more than the lag where losses are observed late.
     recovery: at least 1, in observations.
     forget: at least 1, in observations: after every so many healthy ones the ceiling doubles too,
         so that a long run with a few bad batches does not end at a crawl.
@@ -206,9 +211,10 @@ class Guard:
             return Losses(usual, lowest, seen, spiking=1), True
         if not finite:
             return Losses(usual, lowest, seen, suspects, unread), False
-        seen = min(seen + 1, self.memory)
+        seen += 1
         away = min(max(loss - usual.level, -_CLIP * spread), _CLIP * spread)
-        usual = _moved(usual, away, scale, seen)
+        reach = min(seen, max(seen // _SHARE, _LEAST), self.memory)
+        usual = _moved(usual, away, scale, reach)
         # The lows of a level that averages few losses so far would be lucky ones.
         if seen < self.memory or usual.level <= lowest.level:
             lowest = usual
@@ -221,10 +227,10 @@ def _spread(usual: Usual, scale: float) -> float:
     return usual.spread * (scale / usual.scale) if 0 < usual.scale < scale else usual.spread
 
 
-def _moved(usual: Usual, away: float, scale: float, seen: int) -> Usual:
-    """The averages with a loss so far from the level: of all ``seen`` at first, then moving."""
-    level = usual.level + away / seen
-    spread = usual.spread + (abs(away) - usual.spread) / seen
+def _moved(usual: Usual, away: float, scale: float, reach: int) -> Usual:
+    """The averages of the last ``reach`` losses, the last of them so far from the level."""
+    level = usual.level + away / reach
+    spread = usual.spread + (abs(away) - usual.spread) / reach
     return Usual(
-        level, max(spread, _FLOOR * abs(level)), usual.scale + (scale - usual.scale) / seen
+        level, max(spread, _FLOOR * abs(level)), usual.scale + (scale - usual.scale) / reach
     )

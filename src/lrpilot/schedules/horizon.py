@@ -13,6 +13,7 @@ from lrpilot.schedules.durations import (
     fixed,
     horizon,
 )
+from lrpilot.schedules.guard import Guard, GuardState
 from lrpilot.schedules.openloop import WSD, Constant, OpenLoop, OpenLoopState, Shape
 from lrpilot.schedules.phases import Phases, PhasesState, cooldown, phase, swapped, warmup
 from lrpilot.schedules.protocol import Schedule, State
@@ -40,6 +41,8 @@ def extend(
     """
     if how not in get_args(How):
         raise ValueError(f'how must be "stretch", "keep" or "recool", got {how!r}')
+    if isinstance(schedule, Guard) and isinstance(state, GuardState):
+        return _guarded(schedule, state, *extend(schedule.schedule, state.inner, total, how))
     goal = horizon(total)
     if isinstance(schedule, OpenLoop) and isinstance(state, OpenLoopState):
         _check_elapsed(state.step, "steps", goal)
@@ -64,7 +67,7 @@ def cool_down(
     lasts: Duration | None = None,
     shape: Shape | None = None,
     end_scale: float | None = None,
-) -> tuple[Phases, PhasesState]:
+) -> tuple[Schedule[Any], State]:
     """The schedule with a cooldown that begins with the next step, and the state in it.
 
     If the last phase is a cooldown that has not begun, it begins now; what is None is as planned.
@@ -72,10 +75,13 @@ def cool_down(
     in code for a resume as, the same phases without a horizon (shares being amounts), such as
     ``warmup(500) >> Greedy() >> cooldown(200)``; of any other schedule it is
     ``schedule >> cooldown(200)``, whose steps count from here. A cooldown branched from a
-    checkpoint leaves that checkpoint as it was.
+    checkpoint leaves that checkpoint as it was. A `Guard` stays outermost.
 
     Raises ValueError if the cooldown is under way.
     """
+    if isinstance(schedule, Guard) and isinstance(state, GuardState):
+        plan = cool_down(schedule.schedule, state.inner, lasts, shape, end_scale)
+        return _guarded(schedule, state, *plan)
     if not isinstance(schedule, Phases) or not isinstance(state, PhasesState):
         plan = phase(schedule) >> _cooldown(None, lasts, shape, end_scale, None)
         past = (PhaseState(began=0.0, inner=state),)
@@ -96,6 +102,14 @@ def cool_down(
         elapsed = float(state.step)
         past = tuple(one._replace(began=-1.0) for one in past)
     return plan, _cooling(plan, state.step, elapsed, past, state.scale)
+
+
+def _guarded(
+    guard: Guard, state: GuardState, schedule: Schedule[Any], inner: State
+) -> tuple[Guard, GuardState]:
+    """The guard, as it stands, over what its schedule has become."""
+    scale = inner.scale * state.brake
+    return replace(guard, schedule=schedule), state._replace(scale=scale, inner=inner)
 
 
 def _stretched(schedule: Phases, state: PhasesState, goal: Amount) -> tuple[Phases, PhasesState]:

@@ -150,6 +150,11 @@ class Phases:
         A loss-driven schedule goes on from the lowered scale, so it does not climb above the cap
         unseen; only a cap of 0 leaves it where it was.
         """
+        if not callable(cap):  # pyright: ignore[reportUnnecessaryComparison]
+            raise TypeError(
+                f"a cap is a function of the optimizer step, got {cap!r}; for one that never "
+                f"changes write lambda step: {cap!r}"
+            )
         if self.cap is not None:
             raise ValueError("there is a cap already; write one cap that is the lower of the two")
         return replace(self, cap=cap)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from lrpilot.schedules.checks import check_count, check_number
 from lrpilot.schedules.phases import Phases
 from lrpilot.schedules.protocol import Schedule, Signal
+from lrpilot.schedules.spans import is_schedule
 
 
 def preview(
@@ -60,6 +62,8 @@ def lr_at(
     """
     check_count("t", t, least=0, cure="0 is the first step")
     check_number("base_lr", base_lr)
+    if not 0 <= base_lr < math.inf:
+        raise ValueError(f"base_lr must be finite and not negative, got {base_lr}")
     scales = preview(
         schedule, t + 1, epochs=epochs, tokens=tokens, samples=samples, seconds=seconds
     )
@@ -67,6 +71,11 @@ def lr_at(
 
 
 def _check_needs(schedule: Schedule[Any], signal: Signal) -> None:
+    if not is_schedule(schedule):
+        raise TypeError(
+            f"preview needs a schedule such as OpenLoop(Cosine(), total_steps=1000), "
+            f"got {schedule!r}"
+        )
     for name in schedule.needs:
         if name not in Signal._fields[1:]:
             raise ValueError(

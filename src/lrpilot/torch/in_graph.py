@@ -64,6 +64,8 @@ class InGraphGreedyLR:
 
     def step(self, loss: torch.Tensor) -> None:
         """Observe one optimizer step's loss, a tensor of one element, and set the next rates."""
+        if not isinstance(loss, torch.Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"loss must be a tensor, as in a graph, got {loss!r}; see GreedyLR")
         loss = loss.detach().reshape(()).to(self._state)
         self._state.copy_(update(self.rule, self._state, loss, torch))
         scale = self._state[0]

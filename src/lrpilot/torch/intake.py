@@ -16,6 +16,11 @@ from lrpilot.schedules.checks import check_count
 from lrpilot.torch.losses import NOTHING, Flight, Landed, Losses, depart, lag_of, losses_of
 from lrpilot.torch.ranks import How, Ranks, Reduction, ranks_of
 
+NO_LOSS = (
+    "step() came without a loss, and the schedule decides from the loss, so it stands still; call "
+    "step(loss), or observe(loss) before a step() that a framework calls"
+)
+
 
 class Intake:
     """Makes one observation per optimizer step of the losses handed in, and releases it late.
@@ -98,6 +103,7 @@ class Intake:
             if has_none and not is_skipped:
                 self._warn()
             elif not is_skipped:
+                self._check_units(losses)
                 yield losses
 
     def land(self) -> list[Landed]:
@@ -128,14 +134,18 @@ class Intake:
         self.land()
         return self.__dict__ | {"_ranks": None, "_is_settled": False}
 
-    def _warn(self) -> None:
+    def _check_units(self, losses: Losses) -> None:
+        for unit in self.needs:
+            if unit in ("epochs", "samples", "tokens") and not getattr(losses, unit):
+                self._warn(
+                    f"the schedule counts {unit} and none came, so it does not move on; call "
+                    f"step(loss, {unit}=...) with what the step consumed"
+                )
+
+    def _warn(self, message: str = NO_LOSS) -> None:
         if not self._has_warned:
             self._has_warned = True
-            warnings.warn(
-                "step() came without a loss, and the schedule decides from the loss, so it stands "
-                "still; call step(loss), or observe(loss) before a step() that a framework calls",
-                stacklevel=5,
-            )
+            warnings.warn(message, stacklevel=6)
 
     def _since(self) -> float:
         """Seconds since the last call; 0 the first time."""

@@ -58,7 +58,7 @@ class Losses(NamedTuple):
     @classmethod
     def unpack(cls, data: object) -> Losses:
         """What ``pack`` wrote. Raises ValueError if it is damaged."""
-        with suppress(TypeError, ValueError):
+        with suppress(TypeError, ValueError, OverflowError):
             losses = cls(*(float(number) for number in cast("list[Any]", data)))
             if isinstance(data, list) and losses.pack() == data:
                 return losses
@@ -95,6 +95,8 @@ def losses_of(
             raise ValueError(
                 f"loss must be one number, got a tensor of shape {tuple(loss.shape)}; pass its mean"
             )
+        if loss.is_complex() or loss.is_meta:
+            raise TypeError(f"loss must be a real number with a value, got {loss!r}")
         number = loss.detach()
         if not waits and not is_host(number):
             number = number.reshape(()).to(wide(number.device))
@@ -195,7 +197,7 @@ def depart(losses: Losses, skipped: torch.Tensor | None) -> Landed | Flight:
 def _number(loss: object) -> float:
     # A NumPy float is one too, and would end up in checkpoints; float() alone would read a string.
     if isinstance(loss, float | SupportsFloat):
-        with suppress(TypeError, ValueError):
+        with suppress(TypeError, ValueError, OverflowError):
             return float(loss)
     raise TypeError(f"loss must be a number or a tensor of one element, got {loss!r}")
 

@@ -205,7 +205,8 @@ class ScheduledLR(LRScheduler):
     def extend(self, total: int | Amount, how: HowLong = "keep") -> None:
         """Change the horizon from now on; see `lrpilot.schedules.extend`.
 
-        Resume what is saved afterwards with the new horizon in the code.
+        Resume what is saved afterwards with the new plan in the code: the new horizon and, after
+        "keep" or "recool", lengths as amounts instead of shares.
         """
         self._settle()
         self._replan("extend", *extend(self.schedule, self.state, total, how))

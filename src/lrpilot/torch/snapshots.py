@@ -243,9 +243,9 @@ class Snapshots:
         self._last, self._steps["candidate"] = self._now, None
         contents = None if self._steps["accepted"] is None else self._store.read("accepted")
         if contents is None or self._misfit(contents):
-            return Rollback("empty", None, self._rollbacks)
+            return _in_vain(Rollback("empty", None, self._rollbacks))
         if self._rollbacks >= self.attempts:
-            return Rollback("exhausted", None, self._rollbacks)
+            return _in_vain(Rollback("exhausted", None, self._rollbacks))
         self._put_back(contents)
         self._rollbacks += 1
         self._replaced = self._now
@@ -335,3 +335,9 @@ def _all_of(name: str, value: object, kind: type[Any]) -> list[Any]:
     if not listed or not all(isinstance(each, kind) for each in listed):
         raise TypeError(f"{name} must be a {kind.__name__} or several, got {value!r}")
     return listed
+
+
+def _in_vain(rollback: Rollback) -> Rollback:
+    # Training goes on with weights that may be lost, which a log alone would not tell in time.
+    warnings.warn(f"the loss set off the alarm; {rollback}", stacklevel=6)
+    return rollback

@@ -62,8 +62,9 @@ class SuggestedLR:
 
     @property
     def diverged_at(self) -> float | None:
-        """Lowest rate at which a seed diverged; None if none did."""
-        return min((s.diverged_at for s in self.sweeps if s.diverged_at is not None), default=None)
+        """Lowest rate at which a seed that had improved diverged; None if none did."""
+        ends = (s.diverged_at for s in self.sweeps if s.valley and s.diverged_at is not None)
+        return min(ends, default=None)
 
     def __str__(self) -> str:
         improved = sum(sweep.valley is not None for sweep in self.sweeps)

@@ -265,3 +265,12 @@ def test_a_bad_setting_is_refused_by_name_and_value(setting, value, error):
         greedy(**{setting: value})
     assert setting in str(refusal.value)
     assert (repr(value) if isinstance(value, str) else format(value)) in str(refusal.value)
+
+
+def test_a_cut_never_raises_a_rate_that_tighter_bounds_have_left_below_the_floor():
+    rising = np.arange(400.0) + noise(0, 400)
+    low = run(greedy(min_scale=0.01), rising)[-1]
+    assert low.scale == 0.01
+    for losses in (rising, [1.0] * 20 + [1e6] * 2):
+        resumed = scales(run(greedy(min_scale=0.5), [float(x) for x in losses], low))
+        assert max(resumed) == 0.01

@@ -140,7 +140,7 @@ def update(rule: NoiseGreedy, state: Any, loss: Any, xp: Any) -> Any:
     continues = going_on | cools | warms
     ceiling = pick(tested, ceiling_now, ceiling)
     highest = smaller(smaller(scale / rule.factor, rule.max_scale), ceiling)
-    lowest = larger(scale * rule.factor, rule.min_scale)
+    lowest = smaller(scale, larger(scale * rule.factor, rule.min_scale))
     raises = better & ~cools & (good + 1 > rule.patience) & (highest > scale)
     lowers = worse & ~warms & (bad + 1 > rule.patience)
     waits_up, waits_down = better & ~cools & ~raises, worse & ~warms & ~lowers
@@ -149,7 +149,7 @@ def update(rule: NoiseGreedy, state: Any, loss: Any, xp: Any) -> Any:
     start = pick(cools, zero + rule.cooldown, pick(warms, zero + rule.warmup, left))
     upwards = trend > 0
     moved = pick(upwards, larger(highest, scale), lowest)
-    cut = larger(scale * rule.factor**2, rule.min_scale)
+    cut = smaller(scale, larger(scale * rule.factor**2, rule.min_scale))
     new_scale = pick(raises, highest, pick(lowers | reverts, lowest, scale))
     new_scale = pick(brakes, cut, pick(continues, moved, new_scale))
     new_reason = pick(raises, RAISE * one, pick(lowers, LOWER * one, HOLD * one))

@@ -223,7 +223,7 @@ class NoiseGreedy:
             higher = line.level - memory.mark > max(1.5 * needed * line.level_error, margin)
             slower = -slope < memory.speed if falls else n >= memory.deadline
             if rises or higher or slower:
-                reverted = max(scale * self.factor, self.min_scale)
+                reverted = self._lowered(scale)
                 return NoiseState(reverted, "revert", memory=_failed(fresh, reverted))
         if falls:
             return self._better(scale, fresh, line, n)
@@ -258,7 +258,7 @@ class NoiseGreedy:
         if bad <= self.patience:
             return NoiseState(scale, "hold", memory=memory._replace(good=0, bad=bad))
         memory = memory._replace(good=0, bad=0, trend=-1 if self.cooldown else 0)
-        return NoiseState(max(scale * self.factor, self.min_scale), "lower", memory=memory)
+        return NoiseState(self._lowered(scale), "lower", memory=memory)
 
     def _continue(self, scale: float, memory: Memory) -> NoiseState:
         """Move on against the trend, by one factor a block, and begin the evidence anew."""
@@ -266,14 +266,14 @@ class NoiseGreedy:
             raised = min(scale / self.factor, self.max_scale, memory.ceiling)
             moved, reason = max(raised, scale), "warmup"
         else:
-            moved, reason = max(scale * self.factor, self.min_scale), "cooldown"
+            moved, reason = self._lowered(scale), "cooldown"
         left = memory.left - 1
         trend = memory.trend if left else 0
         return NoiseState(moved, reason, memory=memory._replace(left=left, trend=trend))
 
     def _brake(self, scale: float, loss: float, evidence: Evidence, memory: Memory) -> NoiseState:
         """Cut at once, and again only if the loss then doubles its excess."""
-        failed = _failed(memory, max(scale * self.factor, self.min_scale))
+        failed = _failed(memory, self._lowered(scale))
         excess = loss - evidence.last if evidence.blocks else 0.0
         is_first = evidence.blocks and not memory.wait
         memory = failed._replace(
@@ -286,7 +286,11 @@ class NoiseGreedy:
             trend=0,
             left=0,
         )
-        return NoiseState(max(scale * self.factor**2, self.min_scale), "brake", memory=memory)
+        return NoiseState(self._lowered(scale, self.factor**2), "brake", memory=memory)
+
+    def _lowered(self, scale: float, factor: float | None = None) -> float:
+        """A cut never raises a rate that bounds tightened on resume have left below the floor."""
+        return min(scale, max(scale * (factor or self.factor), self.min_scale))
 
 
 def _failed(memory: Memory, ceiling: float) -> Memory:

@@ -133,5 +133,8 @@ class ThresholdGreedy:
         return 0
 
     def _moved(self, scale: float, direction: int) -> float:
-        moved = scale / self.factor if direction > 0 else scale * self.factor
-        return float(min(max(moved, self.min_scale), self.max_scale))
+        # Bounds tightened on resume may leave the scale outside: a cut never raises it, nor the
+        # other way round.
+        if direction > 0:
+            return float(max(scale, min(scale / self.factor, self.max_scale)))
+        return float(min(scale, max(scale * self.factor, self.min_scale)))
