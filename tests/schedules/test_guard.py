@@ -101,6 +101,17 @@ def test_a_fall_is_soon_forgotten():
     assert alarms(Guard(CONSTANT), [*losses, *[2.5] * 5]) == [302]
 
 
+@pytest.mark.parametrize(
+    ("seen", "reach"), [(10, 10), (40, 40), (100, 50), (400, 100), (800, 200), (3000, 200)]
+)
+def test_the_averages_reach_over_a_quarter_of_what_was_seen_and_at_most_the_memory(seen, reach):
+    losses = noise("normal", seen - 1)
+    level, spread, _ = contracts.run(Guard(CONSTANT), losses)[-1].losses.usual
+    moved = contracts.run(Guard(CONSTANT), [*losses, level + 2 * spread])[-1].losses.usual
+    assert moved.level - level == pytest.approx(2 * spread / reach)
+    assert moved.spread - spread == pytest.approx(spread / reach)
+
+
 def test_a_single_outlier_never_alarms_however_large():
     losses = noise("normal", 600)
     losses[300::50] = [1e12] * 6
@@ -187,10 +198,9 @@ def test_a_loss_that_has_crept_up_and_stays_there_alarms_once():
 
 def test_a_raised_rate_may_make_more_noise():
     rng = random.Random(4)
-    losses = [1 + abs(rng.gauss(0, 0.1)) for _ in range(200)]
-    losses += [1 + abs(rng.gauss(0, 0.8)) for _ in range(200)]
-    step = {False: 1.0, True: 0.125}
-    raising = OpenLoop(lambda progress: step[progress < 0.5], total_steps=400)
+    losses = [1 + abs(rng.gauss(0, 0.02)) for _ in range(1000)]
+    losses += [1 + abs(rng.gauss(0, 0.6)) for _ in range(1000)]
+    raising = OpenLoop(lambda progress: 1.0 if progress >= 0.5 else 1 / 32, total_steps=2000)
     assert alarms(Guard(raising, confirm=2), losses) == []
     assert alarms(Guard(CONSTANT, confirm=2), losses)
 
