@@ -274,3 +274,20 @@ def test_a_cut_never_raises_a_rate_that_tighter_bounds_have_left_below_the_floor
     for losses in (rising, [1.0] * 20 + [1e6] * 2):
         resumed = scales(run(greedy(min_scale=0.5), [float(x) for x in losses], low))
         assert max(resumed) == 0.01
+
+
+@given(
+    st.sampled_from(("min", "max")), st.integers(2, 12), st.integers(0, 300), st.integers(0, 2**16)
+)
+def test_calm_losses_taken_in_together_are_what_updates_make_of_them_one_by_one(
+    mode, window, before, seed
+):
+    rule = NoiseGreedy(window=window, evidence=1.0, mode=mode)
+    losses = regimes(np.random.default_rng(seed), before + 20).tolist()
+    state = run(rule, losses[:before])[-1]
+    room, low, high = rule.calm(state)
+    assert room == (window - 1 - state.seen if state.reason == "hold" else 0)
+    calm = [loss for loss in losses[before:] if low < loss < high][:room]
+    one_by_one = run(rule, calm, state)
+    assert not calm or repr(rule.absorb(state, calm)) == repr(one_by_one[-1])
+    assert {(each.scale, each.reason) for each in one_by_one} == {(state.scale, state.reason)}
