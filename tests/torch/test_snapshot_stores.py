@@ -75,12 +75,16 @@ def test_a_snapshot_from_a_later_part_of_an_earlier_life_is_not_used(tmp_path):
     assert alarm(snapshots, 501).outcome == "empty"  # nor when the same process goes back
 
 
-def test_a_candidate_from_a_part_of_the_run_that_was_undone_is_not_used():
+@pytest.mark.parametrize("is_said", [True, False])
+def test_a_candidate_from_a_part_of_the_run_that_was_undone_is_not_used(is_said):
     _, snapshots, _ = quadratic(proof=3)
     snapshots.take(0)
     healthy(snapshots, 1)
     snapshots.take(40)
-    healthy(snapshots, 41, 30)  # the run goes on from its step 29
+    healthy(snapshots, 41)
+    if is_said:
+        snapshots.start_at(29)
+    healthy(snapshots, 30)
     assert snapshots.state_dict()["candidate"]["step"] == 30
 
 

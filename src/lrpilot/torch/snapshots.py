@@ -160,6 +160,8 @@ class Snapshots:
 
     def start_at(self, step: int) -> None:
         """Say that the run has taken ``step`` optimizer steps already, as after a resume."""
+        if step < self._now:
+            self._forget_from(step + 1)
         self._now = step
 
     def state_dict(self) -> dict[str, Any]:
