@@ -269,3 +269,12 @@ def test_a_rollback_that_is_not_possible_is_warned_of():
     optimizer.step()
     with pytest.warns(UserWarning, match="there is no accepted snapshot"):
         scheduler.step(math.nan)
+
+
+def test_another_horizon_on_resume_is_told_how_to_come_by():
+    scheduler = guarded()
+    trained(scheduler, [1.0] * 90)
+    longer = (warmup(10) >> phase(Plateau(patience=1000), None) >> cooldown(0.2)).over(200)
+    other = ScheduledLR(sgd(0.1), Guard(longer))
+    with pytest.warns(UserWarning, match="load under the one that was, then call extend"):
+        other.load_state_dict(through_json(scheduler.state_dict()))

@@ -114,10 +114,10 @@ def warn_of_changes(
 ) -> None:
     """Say aloud what the code has now and had otherwise when the state was saved."""
     if data.get("settings") != fingerprint(schedule):
-        warnings.warn(
-            f"the state was saved under other settings than {schedule!r}; keeping the latter",
-            stacklevel=3,
-        )
+        message = f"the state was saved under other settings than {schedule!r}; keeping the latter"
+        if "total" in repr(schedule):
+            message += "; for another horizon, load under the one that was, then call extend"
+        warnings.warn(message, stacklevel=3)
     if saved.initial_lrs != initial_lrs:
         warnings.warn(
             f"the saved base rates {saved.initial_lrs} differ from this optimizer's {initial_lrs}; "
