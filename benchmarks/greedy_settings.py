@@ -6,7 +6,6 @@ table is printed: geometric mean over the tasks of the final validation loss div
 the same task, base rate and seed.
 """
 
-import csv
 import itertools
 import math
 import statistics
@@ -14,6 +13,7 @@ import sys
 from pathlib import Path
 
 import torch
+from rows import append, stored
 
 from lrpilot import WSD, Constant, Cosine, Greedy, Linear, OpenLoop, Signal, cooldown
 from lrpilot.bench.suite import OPTIMIZERS
@@ -69,13 +69,17 @@ SCHEDULES = {
 
 def main() -> None:
     torch.set_num_threads(1)
-    done = {tuple(row[field] for field in FIELDS[:6]) for row in stored()}
+    done = {tuple(row[field] for field in FIELDS[:6]) for row in stored(RESULTS)}
     todo = list(itertools.product(CELLS, RATES, SEEDS, SCHEDULES))
     for at, ((task, optimizer, steps), rate, seed, name) in enumerate(todo):
         key = (task, optimizer, str(steps), str(rate), name, str(seed))
         if key not in done:
             loss, scale = train(task, optimizer, steps, rate, seed, name)
-            append(dict(zip(FIELDS, (*key, f"{loss:.6g}", f"{scale:.4g}"), strict=True)))
+            append(
+                RESULTS,
+                FIELDS,
+                dict(zip(FIELDS, (*key, f"{loss:.6g}", f"{scale:.4g}"), strict=True)),
+            )
         print(f"\r{at + 1}/{len(todo)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     print_table()
@@ -92,24 +96,10 @@ def train(task, optimizer, steps, rate, seed, name) -> tuple[float, float]:
     return (final if math.isfinite(final) else LOST), state.scale
 
 
-def stored() -> list[dict[str, str]]:
-    if not RESULTS.exists():
-        return []
-    with RESULTS.open() as file:
-        return list(csv.DictReader(file))
-
-
-def append(row: dict[str, str]) -> None:
-    is_new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def print_table() -> None:
-    losses = {tuple(row[field] for field in FIELDS[:6]): float(row["loss"]) for row in stored()}
+    losses = {
+        tuple(row[field] for field in FIELDS[:6]): float(row["loss"]) for row in stored(RESULTS)
+    }
     print("| schedule | " + " | ".join(f"rate x {rate:g}" for rate in RATES) + " |")
     print("|---|" + "---|" * len(RATES))
     for name in SCHEDULES:

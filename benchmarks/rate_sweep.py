@@ -7,7 +7,6 @@ not run again. `--batch 32` and so on for other batches.
 """
 
 import argparse
-import csv
 import itertools
 import statistics
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rows import append, stored
 from sklearn.datasets import load_digits
 from torch import nn, optim
 from torch.nn.functional import cross_entropy
@@ -67,34 +67,22 @@ def train(name: str, batch: int, lr: float, seed: int) -> tuple[float, float]:
     return right.float().mean().item(), scheduler.state.scale
 
 
-def stored() -> list[dict[str, str]]:
-    if not RESULTS.exists():
-        return []
-    with RESULTS.open() as file:
-        return list(csv.DictReader(file))
-
-
-def append(row: dict[str, str]) -> None:
-    is_new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Accuracy against the initial rate.")
     parser.add_argument("--batch", type=int, default=64)
     batch = parser.parse_args().batch
     torch.set_num_threads(1)
-    done = {tuple(row[field] for field in FIELDS[:4]) for row in stored()}
+    done = {tuple(row[field] for field in FIELDS[:4]) for row in stored(RESULTS)}
     todo = list(itertools.product(SCHEDULES, LRS, SEEDS))
     for at, (name, lr, seed) in enumerate(todo):
         key = (name, str(batch), str(lr), str(seed))
         if key not in done:
             accuracy, scale = train(name, batch, lr, seed)
-            append(dict(zip(FIELDS, (*key, f"{accuracy:.4f}", f"{scale:.4g}"), strict=True)))
+            append(
+                RESULTS,
+                FIELDS,
+                dict(zip(FIELDS, (*key, f"{accuracy:.4f}", f"{scale:.4g}"), strict=True)),
+            )
         print(f"\r{at + 1}/{len(todo)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     print("Test accuracy, batch", batch, "- worst of five seeds (mean)\n")
@@ -105,7 +93,7 @@ def main() -> None:
         for lr in LRS:
             found = [
                 float(row["accuracy"])
-                for row in stored()
+                for row in stored(RESULTS)
                 if (row["schedule"], row["batch"], row["lr"]) == (name, str(batch), str(lr))
             ]
             cells.append(f"{min(found):.3f} ({statistics.fmean(found):.3f})")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import sqlite3
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -198,7 +197,7 @@ def _from_state(where: str, state: Mapping[str, Any]) -> Explained:
 def _from_store(path: Path, filters: Filters) -> Iterator[Explained]:
     try:
         with Store(path) as store:
-            trials = _chosen(_trials(path), filters, path)
+            trials = _chosen(store.trials(), filters, path)
             found = dict(store.outcomes(trials))
     except StoreError as error:
         raise ValueError(str(error)) from None
@@ -209,17 +208,6 @@ def _from_store(path: Path, filters: Filters) -> Iterator[Explained]:
                 f"read; choose others, or run the comparison again"
             )
         yield _replayed(trial, found[trial])
-
-
-def _trials(path: Path) -> list[Trial]:
-    names = ", ".join(field.name for field in fields(Trial))
-    database = sqlite3.connect(path)
-    database.row_factory = sqlite3.Row
-    try:
-        rows = database.execute(f"SELECT {names} FROM trials ORDER BY rowid").fetchall()
-    finally:
-        database.close()
-    return [Trial(**dict(row)) for row in rows]
 
 
 def _chosen(trials: list[Trial], filters: Filters, path: Path) -> list[Trial]:

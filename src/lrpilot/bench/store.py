@@ -10,6 +10,7 @@ import zlib
 from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -158,6 +159,12 @@ class Store:
                         error=error,
                     ),
                 )
+
+    def trials(self) -> list[Trial]:
+        """All trials in the store, in the order in which they were written."""
+        names = [field.name for field in fields(Trial)]
+        rows = self._database.execute(f"SELECT {', '.join(names)} FROM trials ORDER BY rowid")
+        return [Trial(**dict(zip(names, row, strict=True))) for row in rows]
 
     def keys(self) -> set[str]:
         """The keys of all trials in the store."""

@@ -91,6 +91,15 @@ def check_mode(mode: str) -> None:
         raise ValueError(f'mode must be "min" or "max", got {mode!r}')
 
 
+def check_schedule(schedule: object) -> None:
+    """A schedule, not a shape, a class or a name."""
+    if isinstance(schedule, type) or not hasattr(schedule, "init"):
+        raise TypeError(
+            f"schedule must be a schedule such as Greedy() or OpenLoop(Cosine(), "
+            f"total_steps=1000), got {schedule!r}"
+        )
+
+
 def check_known(kind: str, name: str, known: Iterable[str]) -> None:
     """A name is one of a table's; the error suggests the nearest one.
 

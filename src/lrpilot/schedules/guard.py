@@ -12,6 +12,7 @@ from lrpilot.schedules.checks import (
     check_factor,
     check_mode,
     check_number,
+    check_schedule,
     check_share,
 )
 from lrpilot.schedules.protocol import Schedule, Signal, State
@@ -138,11 +139,7 @@ class Guard:
     mode: Mode = "min"
 
     def __post_init__(self) -> None:
-        if isinstance(self.schedule, type) or not hasattr(self.schedule, "init"):
-            raise TypeError(
-                f"schedule must be a schedule such as Greedy() or OpenLoop(Cosine(), "
-                f"total_steps=1000), got {self.schedule!r}"
-            )
+        check_schedule(self.schedule)
         check_number("spike", self.spike)
         if not 1 < self.spike < math.inf:
             raise ValueError(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from lrpilot.schedules import Schedule, Signal
+from lrpilot.schedules.checks import check_schedule
 from lrpilot.schedules.protocol import Calm
 
 
@@ -19,11 +20,7 @@ class Course:
     """
 
     def __init__(self, schedule: Schedule[Any]) -> None:
-        if isinstance(schedule, type) or not hasattr(schedule, "init"):
-            raise TypeError(
-                f"schedule must be a schedule such as Greedy() or OpenLoop(Cosine(), "
-                f"total_steps=1000), got {schedule!r}"
-            )
+        check_schedule(schedule)
         self.schedule = schedule
         self.calm = cast("Callable[[Any], Calm] | None", getattr(schedule, "calm", None))
         self.held: list[float] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from lrpilot.schedules import pack, unpack
 from lrpilot.schedules.greedy import Greedy, NoiseGreedy
 from lrpilot.schedules.greedy.arrays import packed, unpacked, update
 from lrpilot.schedules.greedy.noise import NoiseState
-from lrpilot.torch.saved import fingerprint
+from lrpilot.torch.saved import fingerprint, warn_of_settings
 
 STATE_VERSION = 1
 
@@ -68,10 +67,7 @@ class InGraphGreedyLR:
             raise TypeError(f"loss must be a tensor, as in a graph, got {loss!r}; see GreedyLR")
         loss = loss.detach().reshape(()).to(self._state)
         self._state.copy_(update(self.rule, self._state, loss, torch))
-        scale = self._state[0]
-        # In float64 first, as on the host; a tensor that two groups share is written twice.
-        for group, base in zip(self.optimizer.param_groups, self.bases, strict=True):
-            group["lr"].copy_(base * scale)
+        self._write()
 
     @property
     def state(self) -> NoiseState:
@@ -100,14 +96,15 @@ class InGraphGreedyLR:
                 f"{name}: {state_dict!r}; load what the same scheduler saved"
             )
         state = unpack(self.rule, state_dict.get("state", {}))
-        if state_dict.get("settings") != fingerprint(self.rule):
-            warnings.warn(
-                f"the state was saved under other settings than {self.rule!r}; keeping the latter",
-                stacklevel=2,
-            )
+        warn_of_settings(self.rule, state_dict)
         self._state.copy_(torch.tensor(packed(state), dtype=torch.float64))
+        self._write()
+
+    def _write(self) -> None:
+        scale = self._state[0]
+        # In float64 first, as on the host; a tensor that two groups share is written twice.
         for group, base in zip(self.optimizer.param_groups, self.bases, strict=True):
-            group["lr"].copy_(base * self._state[0])
+            group["lr"].copy_(base * scale)
 
 
 def _tensor_rate(at: int, group: dict[str, Any]) -> torch.Tensor:

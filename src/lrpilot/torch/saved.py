@@ -113,17 +113,24 @@ def warn_of_changes(
     schedule: Schedule[Any], initial_lrs: list[float], data: Mapping[str, Any], saved: Saved
 ) -> None:
     """Say aloud what the code has now and had otherwise when the state was saved."""
-    if data.get("settings") != fingerprint(schedule):
-        message = f"the state was saved under other settings than {schedule!r}; keeping the latter"
-        if "total" in repr(schedule):
-            message += "; for another horizon, load under the one that was, then call extend"
-        warnings.warn(message, stacklevel=3)
+    warn_of_settings(schedule, data, stacklevel=4)
     if saved.initial_lrs != initial_lrs:
         warnings.warn(
             f"the saved base rates {saved.initial_lrs} differ from this optimizer's {initial_lrs}; "
             f"keeping the latter",
             stacklevel=3,
         )
+
+
+def warn_of_settings(
+    schedule: Schedule[Any], data: Mapping[str, Any], *, stacklevel: int = 3
+) -> None:
+    """Say aloud that the settings in the code win over others that the state was saved under."""
+    if data.get("settings") != fingerprint(schedule):
+        message = f"the state was saved under other settings than {schedule!r}; keeping the latter"
+        if "total" in repr(schedule):
+            message += "; for another horizon, load under the one that was, then call extend"
+        warnings.warn(message, stacklevel=stacklevel)
 
 
 def fingerprint(schedule: Schedule[Any]) -> str:

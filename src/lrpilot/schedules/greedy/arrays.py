@@ -76,9 +76,11 @@ def update(rule: NoiseGreedy, state: Any, loss: Any, xp: Any) -> Any:
     pick = xp.where
     columns = [state[..., k] for k in range(WIDTH)]
     scale, _, seen, total, hot = columns[:5]
-    n, first, last, sum_u, sum_tu, sum_uu, sum_dd, climbs = columns[5:13]
-    (alarm, z, look, good, bad, trend, left) = columns[13:20]
-    speed, mark, deadline, ceiling, wait, backoff, braked = columns[20:]
+    evidence = Evidence(*columns[5:13])
+    memory = Memory(*columns[13:])
+    n, first, last, sum_u, sum_tu, sum_uu, sum_dd, climbs = evidence
+    alarm, z, look, good, bad, trend, left, speed, mark, deadline = memory[:10]
+    ceiling, wait, backoff, braked = memory[10:]
     zero = scale * 0.0
     one = zero + 1.0
 
@@ -164,14 +166,16 @@ def update(rule: NoiseGreedy, state: Any, loss: Any, xp: Any) -> Any:
     ends = block | going_on | brakes
     keeps_hot = ~fails & ~recovers & ~better & ~worse & ~going_on
     new_hot = pick(above & keeps_hot, one, zero)
-    kept_n = pick(block, n, columns[5])
+    kept_n = pick(block, n, evidence.blocks)
     kept_sums = (first, mean, sum_u, sum_tu, sum_uu, sum_dd, climbs)
     new_evidence = [
         pick(fresh, zero, pick(block, now, before))
-        for now, before in zip((kept_n, *kept_sums), columns[5:13], strict=True)
+        for now, before in zip((kept_n, *kept_sums), evidence, strict=True)
     ]
-    excess = pick(columns[5] > 0, loss - last, zero)
+    excess = pick(evidence.blocks > 0, loss - last, zero)
     spiked = smaller(loss + larger(excess, 0), LARGEST)
+    back_below = evidence.first + (alarm - evidence.first) / SPIKE
+    is_first = (evidence.blocks > 0) & (wait == 0)
     counted = raises | lowers | fails
     new_memory = [
         pick(brakes, spiked, pick(looks, alarm_now, alarm)),
@@ -186,16 +190,16 @@ def update(rule: NoiseGreedy, state: Any, loss: Any, xp: Any) -> Any:
             -line.slope,
             pick(fails | raises | waits_up, zero, speed),
         ),
-        pick(brakes, columns[6] + (alarm - columns[6]) / SPIKE, pick(raises, line.level, mark)),
+        pick(brakes, back_below, pick(raises, line.level, mark)),
         pick(raises, smaller(2 * n, LAST_LOOK), deadline),
         pick(
             recovers,
             recovered,
-            pick(fails, smaller(ceiling, lowest), pick(later, columns[23], ceiling)),
+            pick(fails, smaller(ceiling, lowest), pick(later, memory.ceiling, ceiling)),
         ),
         pick(fails, backoff, pick(tested & ~later, wait_now, wait)),
         pick(fails, smaller(2 * backoff, LONGEST_MEMORY), backoff),
-        pick(brakes & (columns[5] > 0) & (wait == 0), scale, pick(tested | brakes, zero, braked)),
+        pick(brakes & is_first, scale, pick(tested | brakes, zero, braked)),
     ]
     new = [
         new_scale,
