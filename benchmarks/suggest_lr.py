@@ -61,11 +61,12 @@ def suggested(task: Task, optimizer: str, seed: int) -> SuggestedLR:
 
     def train_step() -> torch.Tensor:
         run.optimizer.zero_grad()
-        loss = problem.minibatch_loss()
+        loss = problem.loss(run.values, problem.draw())
         loss.backward()
         run.optimizer.step()
         if problem.project is not None:
-            problem.project()
+            with torch.no_grad():
+                problem.project(run.values)
         return loss
 
     # The optimizer holds all that these tasks train.

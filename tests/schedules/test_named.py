@@ -15,5 +15,10 @@ def test_a_misspelt_name_is_answered_with_the_nearest():
 
 
 def test_a_name_like_no_other_is_answered_with_all():
-    with pytest.raises(ValueError, match=r"'zzz'; \(known: constant, .*greedy-threshold\)"):
+    with pytest.raises(ValueError, match=r"'zzz'; \(known: constant, .*greedy-threshold, .*\)"):
         named_schedule("zzz", total_steps=10)
+
+
+def test_absolute_bounds_are_those_of_the_base_rate():
+    greedy = named_schedule("transformers-greedy", 100, base_lr=0.1)
+    assert (greedy.min_scale, greedy.max_scale) == pytest.approx((0.01, 10.0))

@@ -20,6 +20,7 @@ from lrpilot.schedules.openloop import (
     OpenLoop,
     OpenLoopState,
     Polynomial,
+    RandomRates,
     Shape,
     StepDecay,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "Plateau",
     "PlateauState",
     "Polynomial",
+    "RandomRates",
     "Schedule",
     "Shape",
     "Signal",

@@ -7,6 +7,7 @@ from typing import Any
 
 from lrpilot.schedules.checks import check_known
 from lrpilot.schedules.greedy import Greedy
+from lrpilot.schedules.on_evaluation import OnEvaluation
 from lrpilot.schedules.openloop import (
     WSD,
     Constant,
@@ -18,6 +19,7 @@ from lrpilot.schedules.openloop import (
     OneCycle,
     OpenLoop,
     Polynomial,
+    RandomRates,
     Shape,
     StepDecay,
 )
@@ -25,11 +27,22 @@ from lrpilot.schedules.phases import cooldown
 from lrpilot.schedules.plateau import Plateau
 from lrpilot.schedules.protocol import Schedule
 
-NamedSchedule = Callable[[int], Schedule[Any]]
+NamedSchedule = Callable[[int, float], Schedule[Any]]
 
 
 def _over(shape: Shape) -> NamedSchedule:
-    return lambda total_steps: OpenLoop(shape, total_steps)
+    return lambda total_steps, base_lr: OpenLoop(shape, total_steps)
+
+
+def _transformers(base_lr: float) -> Greedy:
+    """`transformers.GreedyLR` with its defaults, whose bounds are absolute rates.
+
+    The released code starts at the optimizer's rate, which may lie outside of its bounds.
+    """
+    lowest, highest = 1e-3 / base_lr, 1.0 / base_lr
+    return Greedy(
+        variant="transformers", min_scale=lowest, max_scale=highest, eps=1e-8 / base_lr
+    )
 
 
 NAMED_SCHEDULES: Mapping[str, NamedSchedule] = {
@@ -42,24 +55,30 @@ NAMED_SCHEDULES: Mapping[str, NamedSchedule] = {
     "one-cycle": _over(OneCycle()),
     "inverse-sqrt": _over(InverseSqrt()),
     "cosine-restarts": _over(CosineRestarts()),
+    "random": _over(RandomRates()),
     "wsd20": _over(WSD(decay=0.2)),
     "wsd50": _over(WSD(decay=0.5)),
     # Fed every step: patience and smoothing in shares of the horizon, as an evaluation would be.
-    "plateau": lambda total_steps: Plateau(
+    "plateau": lambda total_steps, base_lr: Plateau(
         factor=0.5, patience=max(total_steps // 20, 1), window=max(total_steps // 50, 1)
     ),
-    "greedy": lambda total_steps: Greedy(),
-    "greedy-cooldown": lambda total_steps: (Greedy() >> cooldown(0.2)).over(total_steps),
-    "greedy-untuned": lambda total_steps: Greedy.untuned(),
-    "greedy-threshold": lambda total_steps: Greedy(test="threshold"),
+    "greedy": lambda total_steps, base_lr: Greedy(),
+    "greedy-cooldown": lambda total_steps, base_lr: (Greedy() >> cooldown(0.2)).over(total_steps),
+    "greedy-untuned": lambda total_steps, base_lr: Greedy.untuned(),
+    "greedy-threshold": lambda total_steps, base_lr: Greedy(test="threshold"),
+    "transformers-greedy": lambda total_steps, base_lr: _transformers(base_lr),
+    "transformers-greedy-eval": lambda total_steps, base_lr: OnEvaluation(_transformers(base_lr)),
 }
 
 
-def named_schedule(name: str, total_steps: int) -> Schedule[Any]:
+def named_schedule(name: str, total_steps: int, base_lr: float = 1.0) -> Schedule[Any]:
     """The schedule called ``name`` over ``total_steps`` optimizer steps.
+
+    base_lr: the rate that its scale multiplies; matters where bounds are absolute rates, as those
+        of ``transformers-greedy`` are.
 
     >>> named_schedule("wsd20", total_steps=1000).init().reason
     'plan'
     """
     check_known("schedule", name, NAMED_SCHEDULES)
-    return NAMED_SCHEDULES[name](total_steps)
+    return NAMED_SCHEDULES[name](total_steps, base_lr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -137,6 +138,33 @@ class CosineRestarts:
             position = round(position)
         within = 1.0 if progress == 1 else position % 1.0
         return Cosine(end_scale=self.end_scale)(within)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomRates:
+    """A control: in each of ``segments`` equal parts a scale drawn log-uniformly, then held.
+
+    lowest: smallest scale, in (0, 1]; the largest is 1.
+    seed: of the draw; equal settings are equal shapes.
+    """
+
+    segments: int = 20
+    lowest: float = 0.01
+    seed: int = 0
+    scales: tuple[float, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_count("segments", self.segments, least=1, cure="1 is a constant scale")
+        check_share("lowest", self.lowest)
+        if self.lowest == 0:
+            raise ValueError("lowest must be above 0, whose logarithm there is not, got 0")
+        rng = random.Random(self.seed)
+        drawn = tuple(self.lowest ** rng.random() for _ in range(self.segments))
+        object.__setattr__(self, "scales", drawn)
+
+    def __call__(self, progress: float) -> float:
+        """Scale at ``progress``."""
+        return self.scales[min(int(progress * self.segments), self.segments - 1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

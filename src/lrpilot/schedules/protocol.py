@@ -15,6 +15,8 @@ class Signal(NamedTuple):
     tokens: float = 0.0
     samples: float = 0.0
     seconds: float = 0.0
+    evaluation: float = math.nan
+    """Validation loss measured after the step; NaN at the many steps that have none."""
 
 
 class State(Protocol):
