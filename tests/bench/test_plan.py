@@ -3,7 +3,16 @@
 import pytest
 
 from lrpilot.bench import Plan
-from lrpilot.bench.suite import DEFAULT_SCHEDULES, OPTIMIZERS, neighbours
+from lrpilot.bench.suite import (
+    DEFAULT_SCHEDULES,
+    OPTIMIZERS,
+    SHIPPED_LRS,
+    TORCH_OPTIMIZERS,
+    grid,
+    grid_point,
+    neighbours,
+    nominal_lr,
+)
 from lrpilot.tasks import TASKS
 
 
@@ -27,7 +36,26 @@ def test_without_rates_the_grid_surrounds_the_tasks_own():
 
 
 def test_every_task_has_a_rate_for_every_optimizer():
-    assert all(set(task.lrs) == set(OPTIMIZERS) for task in TASKS.values())
+    assert all(set(task.lrs) == set(TORCH_OPTIMIZERS) for task in TASKS.values())
+    rates = [nominal_lr(task, name) for task in TASKS.values() for name in OPTIMIZERS]
+    assert all(rate > 0 for rate in rates)
+
+
+def test_grids_are_half_decades_and_share_their_points():
+    assert grid(0.3, 9) == (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+    assert set(grid(0.01, 9)) < set(grid(0.03, 11))
+    assert [grid_point(at) for at in (-3, -2, -1, 0, 1)] == [0.03, 0.1, 0.3, 1.0, 3.0]
+
+
+def test_the_rates_that_libraries_ship_are_on_the_grid():
+    assert all(grid(lr, 1) == (lr,) for lr in SHIPPED_LRS.values())
+
+
+def test_a_training_function_is_not_driven_by_evaluations(tmp_path):
+    path = tmp_path / "train.py"
+    path.write_text("def train(trial): return 1.0")
+    with pytest.raises(ValueError, match="driven by validation losses"):
+        Plan(tasks=[f"{path}:train"], schedules=["transformers-greedy-eval"])
 
 
 def test_steps_change_the_horizon_of_the_schedule():

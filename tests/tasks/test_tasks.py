@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.optimize import nnls
 
-from lrpilot.bench.suite import OPTIMIZERS
+from lrpilot.bench.suite import TORCH_OPTIMIZERS as OPTIMIZERS
 from lrpilot.tasks import TASKS, find_task
 from lrpilot.tasks.data import digits, digits_matrix, split_rows, stdlib_source
 from lrpilot.tasks.factorisation import fit_rows
@@ -30,7 +30,7 @@ def train(run, steps, lr):
 
 
 def parameters(run):
-    return [p.detach().clone() for p in run.problem.parameters]
+    return [p.detach().clone() for p in run.parameters]
 
 
 def equal(these, those):
@@ -58,7 +58,7 @@ def test_the_optimizer_and_the_rate_do_not_change_the_start_or_the_data_order(ta
     train(still, 5, 0.0)
     train(moving, 5, task.lrs["adamw"])
     with torch.no_grad():
-        for p, q in zip(still.problem.parameters, moving.problem.parameters, strict=True):
+        for p, q in zip(still.parameters, moving.parameters, strict=True):
             q.copy_(p)
     assert still.step(0.0) == moving.step(0.0)
 
@@ -68,7 +68,7 @@ def test_seeds_differ_in_data_order_and_in_the_start(task):
     first, second = start(task, seed=0), start(task, seed=1)
     assert first.evaluate() != second.evaluate()
     with torch.no_grad():
-        for p, q in zip(first.problem.parameters, second.problem.parameters, strict=True):
+        for p, q in zip(first.parameters, second.parameters, strict=True):
             q.copy_(p)
     assert train(first, 3, 0.0) != train(second, 3, 0.0)
 
@@ -143,7 +143,7 @@ def test_a_task_is_described_and_has_a_rate_for_every_optimizer(task):
 
 @every_task
 def test_a_summary_counts_the_parameters(task):
-    count = sum(p.numel() for p in start(task).problem.parameters)
+    count = sum(p.numel() for p in start(task).parameters)
     if task.name == "bytes-lm":
         assert f"{count / 1000:.0f}k parameters" in task.summary
     elif task.name != "noisy-quadratic":
@@ -199,14 +199,14 @@ def test_nmf_factors_stay_non_negative(optimizer):
     run = start(task, optimizer=optimizer)
     for _ in range(50):
         run.step(3 * task.lrs[optimizer])
-        assert all((p >= 0).all() for p in run.problem.parameters)
+        assert all((p >= 0).all() for p in run.parameters)
 
 
 def test_held_out_rows_get_their_best_coefficients():
     task = find_task("nmf-digits")
     run = start(task)
     train(run, 200, task.lrs["adamw"])
-    V, H = digits_matrix()["validation"].numpy(), run.problem.parameters[1].detach().numpy()
+    V, H = digits_matrix()["validation"].numpy(), run.values["H"].detach().numpy()
     squared_residuals = sum(nnls(H.T, row)[1] ** 2 for row in V)
     assert run.evaluate() == pytest.approx(squared_residuals / (V**2).sum(), rel=1e-4)
 
@@ -220,12 +220,12 @@ def test_the_excess_is_zero_at_the_optimum_and_nowhere_below():
     run = start(find_task("noisy-quadratic"))
     assert run.evaluate() == run.evaluate("test")
     lbfgs = torch.optim.LBFGS(
-        run.problem.parameters, max_iter=500, tolerance_change=0, line_search_fn="strong_wolfe"
+        run.parameters, max_iter=500, tolerance_change=0, line_search_fn="strong_wolfe"
     )
 
     def closure():
         lbfgs.zero_grad()
-        excess = run.problem.held_out_loss("validation")
+        excess = run.problem.held_out_loss(run.values, "validation")
         excess.backward()
         return excess
 

@@ -239,8 +239,8 @@ def _replayed(trial: Trial, outcome: Outcome) -> Explained:
     horizons = dict.fromkeys(filter(None, (trial.total_steps, len(outcome.losses))))
     tried: list[tuple[float, Replay]] = []
     for total_steps in horizons or [1]:
-        schedule = named_schedule(trial.schedule, total_steps)
-        found = replay(schedule, outcome.losses, trial.lr, last=DECISIONS)
+        schedule = named_schedule(trial.schedule, total_steps, trial.lr)
+        found = replay(schedule, _signals(outcome), trial.lr, last=DECISIONS)
         tried.append((_first_difference(found.rates, outcome.rates), found))
     differs, found = max(tried, key=lambda one: one[0])
     return Explained(
@@ -260,6 +260,15 @@ def _replayed(trial: Trial, outcome: Outcome) -> Explained:
     )
 
 
+def _signals(outcome: Outcome) -> list[Signal]:
+    """What the schedule was shown, step by step."""
+    evaluations = dict(outcome.evaluations)
+    return [
+        Signal(loss, evaluation=evaluations.get(step, math.nan))
+        for step, loss in enumerate(outcome.losses, start=1)
+    ]
+
+
 def _first_difference(replayed: Sequence[float], stored: Sequence[float]) -> float:
     """The step, counted from 1, at which the rates first differ; infinity if they never do."""
     single = array("f", replayed)  # as they are stored
@@ -271,7 +280,8 @@ def _verdict(trial: Trial, outcome: Outcome, found: Replay, differs: float) -> s
     what = "decision replay of its own schedule on its own losses"
     if math.isinf(differs):
         return f"{what}: the replayed rates equal all {len(outcome.rates):,} stored ones"
-    if trial.settings == repr(named_schedule(trial.schedule, trial.total_steps or NOMINAL_STEPS)):
+    total_steps = trial.total_steps or NOMINAL_STEPS
+    if trial.settings == repr(named_schedule(trial.schedule, total_steps, trial.lr)):
         why = "the training set its rates itself, or it saw more of its losses than is stored"
     else:
         why = f"the trial ran under {trial.settings}, and this is {found.schedule!r}"

@@ -15,6 +15,7 @@ from lrpilot.bench.suite import (
     FUNCTION_LR,
     OPTIMIZERS,
     neighbours,
+    nominal_lr,
 )
 from lrpilot.bench.training_function import check_function, is_function
 from lrpilot.bench.trial import Trial
@@ -98,16 +99,21 @@ class Plan:
         else:
             found = find_task(task)
             task_version, total_steps = str(found.version), self.steps or found.total_steps
-            lrs = lrs or neighbours(found.lrs[optimizer])
+            lrs = lrs or neighbours(nominal_lr(found, optimizer))
         for schedule in dict.fromkeys(self.schedules):
-            settings = repr(named_schedule(schedule, total_steps or NOMINAL_STEPS))
             for lr in sorted(set(lrs)):
+                found = named_schedule(schedule, total_steps or NOMINAL_STEPS, lr)
+                if is_function(task) and "evaluation" in found.needs:
+                    raise ValueError(
+                        f"schedule {schedule} is driven by validation losses, which a training "
+                        f"function's scheduler is not shown; leave it out for {task}"
+                    )
                 yield Trial(
                     task=task,
                     task_version=task_version,
                     optimizer=optimizer,
                     schedule=schedule,
-                    settings=settings,
+                    settings=repr(found),
                     lr=lr,
                     seed=0,
                     total_steps=total_steps,

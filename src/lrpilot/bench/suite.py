@@ -4,18 +4,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import optim
 
+from lrpilot.optimizers.packaged import BASELINES, PACKAGED
+from lrpilot.tasks import Task
 from lrpilot.tasks.protocol import OptimizerFactory
 
-OPTIMIZERS: Mapping[str, OptimizerFactory] = {
+# Those for which every task has a rate of its own.
+TORCH_OPTIMIZERS: Mapping[str, OptimizerFactory] = {
     "sgd": lambda parameters, lr: optim.SGD(parameters, lr),
     "momentum": lambda parameters, lr: optim.SGD(parameters, lr, momentum=0.9),
     # Fused: a fifth less time per step of a small network.
     "adam": lambda parameters, lr: optim.Adam(parameters, lr, fused=True),
     "adamw": lambda parameters, lr: optim.AdamW(parameters, lr, weight_decay=0.01, fused=True),
     "rmsprop": lambda parameters, lr: optim.RMSprop(parameters, lr),
+}
+OPTIMIZERS: Mapping[str, OptimizerFactory] = {**TORCH_OPTIMIZERS, **BASELINES, **PACKAGED}
+
+# What a baseline's grid of rates is centred on: a number, or a torch optimizer's rate for the task.
+CENTRES: Mapping[str, float | str] = {
+    "hypergradient-sgd-global": "momentum",
+    "hypergradient-sgd-tensor": "momentum",
+    "hypergradient-sgd-parameter": "momentum",
+    "hypergradient-adam-global": "adamw",
+    "hypergradient-adam-tensor": "adamw",
+    "hypergradient-adam-parameter": "adamw",
+    "line-search": "sgd",
+    "schedule-free-sgd": "sgd",
+    "schedule-free-adamw": "adamw",
+    "momo": "sgd",
+    "momo-adam": "adamw",
+    # Multipliers of a rate that these find themselves.
+    "prodigy": 1.0,
+    "dog": 1.0,
+    "dadapt-sgd": 1.0,
+    "dadapt-adam": 1.0,
 }
 
 # What `lrpilot compare` does with no arguments: about a minute on two cores.
@@ -31,7 +56,97 @@ REFERENCE = "cosine"
 FUNCTION_LR = 1e-3
 
 
-def neighbours(lr: float) -> tuple[float, float, float]:
+# A run's seed decides its start, its data order and its noise, whatever trains on it.
+TUNING_SEEDS = (100, 101)
+EVALUATION_SEEDS = tuple(range(10))
+
+TUNING_POINTS = 9  # half-decades: four decades around the task's own rate
+RESPONSE_POINTS = 11  # five decades
+HORIZONS = (0.25, 0.5, 0.7, 1.0, 1.4, 2.0)  # of the reference curve, in budgets
+
+# What budgets are measured in: the reference's, tuned at each horizon.
+BUDGET_REFERENCE = "linear"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """Which cells are run.
+
+    schedules: run under each of ``families``, tuned and over the whole response.
+    baselines: pairs of optimizer and schedule that compete within a family, tuned only.
+    shipped: the rate of each optimizer's own default, for the track without tuning.
+    steps: share of each task's budget.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    families: tuple[str, ...]
+    schedules: tuple[str, ...]
+    baselines: Mapping[str, tuple[tuple[str, str], ...]]
+    evaluation_seeds: tuple[int, ...] = EVALUATION_SEEDS
+    tuning_points: int = TUNING_POINTS
+    response_points: int = RESPONSE_POINTS
+    horizons: tuple[float, ...] = HORIZONS
+    steps: float = 1.0
+
+
+SCHEDULES = (
+    *("linear", "cosine", "constant", "step", "exponential", "polynomial", "cosine-restarts"),
+    *("one-cycle", "inverse-sqrt", "wsd20", "plateau", "greedy", "greedy-cooldown"),
+    *("greedy-untuned", "transformers-greedy", "transformers-greedy-eval", "random"),
+)
+
+HYPERGRADIENT_SGD = tuple(
+    (f"hypergradient-sgd-{per}", "constant") for per in ("global", "tensor", "parameter")
+)
+HYPERGRADIENT_ADAM = tuple(
+    (f"hypergradient-adam-{per}", "constant") for per in ("global", "tensor", "parameter")
+)
+BASELINES_OF: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "momentum": (
+        *HYPERGRADIENT_SGD,
+        ("line-search", "constant"),
+        ("schedule-free-sgd", "constant"),
+        ("dog", "constant"),
+        ("dadapt-sgd", "cosine"),
+        ("momo", "constant"),
+    ),
+    "adamw": (
+        *HYPERGRADIENT_ADAM,
+        ("schedule-free-adamw", "constant"),
+        ("prodigy", "cosine"),
+        ("dadapt-adam", "cosine"),
+        ("momo-adam", "constant"),
+    ),
+    "rmsprop": (),
+}
+
+# The rates of libraries' defaults.
+SHIPPED_LRS: Mapping[str, float] = {"momentum": 1e-3, "adamw": 1e-3, "rmsprop": 1e-2}
+
+
+def nominal_lr(task: Task, optimizer: str) -> float:
+    """The rate that a grid for ``optimizer`` on ``task`` is centred on."""
+    centre = CENTRES.get(optimizer, optimizer)
+    return task.lrs[centre] if isinstance(centre, str) else centre
+
+
+def grid(lr: float, points: int) -> tuple[float, ...]:
+    """So many rates of the half-decade grid 1, 3, 10, 30, ... around ``lr``, rising.
+
+    >>> grid(0.01, 5)
+    (0.001, 0.003, 0.01, 0.03, 0.1)
+    """
+    at = round(2 * math.log10(lr))
+    return tuple(grid_point(at + k) for k in range(-(points // 2), points - points // 2))
+
+
+def grid_point(at: int) -> float:
+    """The half-decade rate number ``at``: 10 to the power ``at / 2``, as 1 or 3 times a decade."""
+    return float(f"{1 if at % 2 == 0 else 3}e{math.floor(at / 2)}")
+
+
+def neighbours(lr: float) -> tuple[float, ...]:
     """``lr`` between its neighbours on the half-decade grid 1, 3, 10, 30, ...
 
     >>> neighbours(0.01)
@@ -39,8 +154,4 @@ def neighbours(lr: float) -> tuple[float, float, float]:
     >>> neighbours(0.3)
     (0.1, 0.3, 1.0)
     """
-    at = round(2 * math.log10(lr))
-    below, here, above = (
-        float(f"{1 if k % 2 == 0 else 3}e{math.floor(k / 2)}") for k in (at - 1, at, at + 1)
-    )
-    return below, here, above
+    return grid(lr, 3)

@@ -66,7 +66,7 @@ class TrainingTrial:
             self.rates.append(lr)
             self._on_share(min(len(self.losses) / total_steps, 1.0))
 
-        return _RecordedLR(optimizer, named_schedule(self._schedule, total_steps), record)
+        return _RecordedLR(optimizer, named_schedule(self._schedule, total_steps, self.lr), record)
 
     def report(
         self, validation_loss: float | Tensor, test_loss: float | Tensor | None = None

@@ -17,10 +17,11 @@ from lrpilot.schedules import Signal, named_schedule
 from lrpilot.tasks import find_task
 
 Status = Literal["done", "diverged", "failed"]
+Engine = Literal["single", "batched"]
 Progress = Callable[[float], None]
 
 # Rises with every change, here or in a schedule, that alters the numbers a trial yields.
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 
 EVALUATIONS = 20
 
@@ -34,6 +35,9 @@ class Trial:
     optimizer: empty for a training function, which makes its own.
     settings: the schedule with its settings, as its repr.
     total_steps: None leaves the horizon to the training function.
+    perturbation: what disturbs the run, by name; empty for nothing.
+    engine: "single" for a loop over steps of one run, "batched" for many runs as one tensor
+        program, whose numbers differ by rounding.
     """
 
     task: str
@@ -44,6 +48,8 @@ class Trial:
     lr: float
     seed: int
     total_steps: int | None
+    perturbation: str = ""
+    engine: Engine = "single"
 
     @property
     def key(self) -> str:
@@ -60,6 +66,7 @@ class Outcome:
     losses, rates: training loss and learning rate (of the first group) at each step taken.
     evaluations: (steps taken, validation loss), in order.
     error: of a failed trial, the exception in one line, then the traceback.
+    extra_forwards: forward passes beyond one per step, as a line search makes.
     """
 
     status: Status = "done"
@@ -70,6 +77,7 @@ class Outcome:
     evaluations: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
     seconds: float = 0.0
     error: str | None = None
+    extra_forwards: int = 0
 
 
 def run_trial(trial: Trial, progress: Progress) -> Outcome:
@@ -93,26 +101,33 @@ def run_trial(trial: Trial, progress: Progress) -> Outcome:
     return outcome
 
 
+def evaluation_steps(total_steps: int) -> set[int]:
+    """The steps after which a run is evaluated: ``EVALUATIONS`` of them, evenly spread."""
+    return {round(total_steps * k / EVALUATIONS) for k in range(1, EVALUATIONS + 1)}
+
+
 def _run_task(trial: Trial, outcome: Outcome, progress: Progress) -> None:
     task = find_task(trial.task)
     total_steps = trial.total_steps or task.total_steps
-    schedule = named_schedule(trial.schedule, total_steps)
+    schedule = named_schedule(trial.schedule, total_steps, trial.lr)
     run = task.start(trial.seed, OPTIMIZERS[trial.optimizer])
-    evaluate_at = {round(total_steps * k / EVALUATIONS) for k in range(1, EVALUATIONS + 1)}
+    evaluate_at = evaluation_steps(total_steps)
     state = schedule.init()
     outcome.evaluations.append((0, run.evaluate()))
     for step in range(1, total_steps + 1):
         lr = trial.lr * state.scale
-        loss = run.step(lr)
-        outcome.losses.append(loss)
+        signal = Signal(run.step(lr))
+        outcome.losses.append(signal.loss)
         outcome.rates.append(lr)
         if step in evaluate_at:
-            outcome.evaluations.append((step, run.evaluate()))
-        if not math.isfinite(loss) or not math.isfinite(outcome.evaluations[-1][1]):
+            signal = signal._replace(evaluation=run.evaluate())
+            outcome.evaluations.append((step, signal.evaluation))
+        if not math.isfinite(signal.loss) or not math.isfinite(outcome.evaluations[-1][1]):
             outcome.status = "diverged"
             return
-        state = schedule.update(state, Signal(loss))
+        state = schedule.update(state, signal)
         progress(step / total_steps)
+    outcome.extra_forwards = run.extra_forwards
     outcome.validation_loss = outcome.evaluations[-1][1]
     outcome.test_loss = run.evaluate("test")
 

@@ -10,8 +10,20 @@ from lrpilot.tasks.convex import CANCER_LOGREG, NOISY_QUADRATIC
 from lrpilot.tasks.factorisation import NMF_DIGITS
 from lrpilot.tasks.language import BYTES_LM
 from lrpilot.tasks.protocol import OptimizerFactory, Run, Split, Task
+from lrpilot.tasks.training import Batch, Problem, TrainingTask, Values
 
-__all__ = ["TASKS", "OptimizerFactory", "Run", "Split", "Task", "find_task"]
+__all__ = [
+    "TASKS",
+    "Batch",
+    "OptimizerFactory",
+    "Problem",
+    "Run",
+    "Split",
+    "Task",
+    "TrainingTask",
+    "Values",
+    "find_task",
+]
 
 TASKS: Mapping[str, Task] = {
     "digits-mlp": DIGITS_MLP,

@@ -8,7 +8,15 @@ from torch.nn.functional import cross_entropy
 
 from lrpilot.tasks.data import augmented, digits, shuffled_batches
 from lrpilot.tasks.protocol import Split
-from lrpilot.tasks.training import Problem, TrainingTask, initialise
+from lrpilot.tasks.training import (
+    Batch,
+    Problem,
+    TrainingTask,
+    Values,
+    apply,
+    initialise,
+    weights_of,
+)
 
 BATCH = 32
 
@@ -52,20 +60,22 @@ def classify_digits(model: nn.Module, rng: np.random.Generator) -> Problem:
     train = examples["train"]
     batches = shuffled_batches(len(train.targets), BATCH, rng)
 
-    def minibatch_loss() -> Tensor:
+    def draw() -> Batch:
         rows = next(batches)
-        return cross_entropy(model(augmented(train.inputs[rows], rng)), train.targets[rows])
+        return augmented(train.inputs[rows], rng), train.targets[rows]
 
-    def held_out_loss(split: Split) -> Tensor:
+    def loss(values: Values, batch: Batch) -> Tensor:
+        images, labels = batch
+        return cross_entropy(apply(model, values, images), labels)
+
+    def held_out_loss(values: Values, split: Split) -> Tensor:
         model.eval()
-        held_out = cross_entropy(model(examples[split].inputs), examples[split].targets)
+        held_out = loss(values, (examples[split].inputs, examples[split].targets))
         model.train()
         return held_out
 
     return Problem(
-        parameters=list(model.parameters()),
-        minibatch_loss=minibatch_loss,
-        held_out_loss=held_out_loss,
+        parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss
     )
 
 
@@ -85,4 +95,5 @@ DIGITS_CNN = TrainingTask(
     total_steps=500,
     lrs={"sgd": 0.3, "momentum": 0.1, "adam": 0.03, "adamw": 0.03, "rmsprop": 0.01},
     build=digits_cnn,
+    batchable=False,  # batch norm keeps statistics in the module
 )

@@ -9,7 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lrpilot.tasks.data import breast_cancer, shuffled_batches
 from lrpilot.tasks.protocol import Split
-from lrpilot.tasks.training import Problem, TrainingTask
+from lrpilot.tasks.training import Batch, Problem, TrainingTask, Values
 
 BATCH = 16
 DIMENSIONS = 100
@@ -26,21 +26,27 @@ def cancer_logreg(rng: np.random.Generator) -> Problem:
     rows = breast_cancer()
     inputs, targets = rows["train"].inputs, rows["train"].targets.float()
     n, features = inputs.shape
-    w = torch.from_numpy(rng.standard_normal(features, dtype=np.float32)).requires_grad_()
-    bias = torch.zeros((), requires_grad=True)
+    start = {
+        "w": torch.from_numpy(rng.standard_normal(features, dtype=np.float32)),
+        "bias": torch.zeros(()),
+    }
     batches = shuffled_batches(n, BATCH, rng)
 
-    def minibatch_loss() -> Tensor:
+    def draw() -> Batch:
         batch = next(batches)
-        return entropy(inputs[batch], targets[batch]) + 0.5 / n * w.square().sum()
+        return inputs[batch], targets[batch]
 
-    def held_out_loss(split: Split) -> Tensor:
-        return entropy(rows[split].inputs, rows[split].targets.float())
+    def loss(values: Values, batch: Batch) -> Tensor:
+        return entropy(values, *batch) + 0.5 / n * values["w"].square().sum()
 
-    def entropy(inputs: Tensor, targets: Tensor) -> Tensor:
-        return binary_cross_entropy_with_logits(inputs @ w + bias, targets)
+    def held_out_loss(values: Values, split: Split) -> Tensor:
+        return entropy(values, rows[split].inputs, rows[split].targets.float())
 
-    return Problem(parameters=[w, bias], minibatch_loss=minibatch_loss, held_out_loss=held_out_loss)
+    def entropy(values: Values, inputs: Tensor, targets: Tensor) -> Tensor:
+        logits = inputs @ values["w"] + values["bias"]
+        return binary_cross_entropy_with_logits(logits, targets)
+
+    return Problem(parameters=start, draw=draw, loss=loss, held_out_loss=held_out_loss)
 
 
 def noisy_quadratic(rng: np.random.Generator) -> Problem:
@@ -59,18 +65,26 @@ def noisy_quadratic(rng: np.random.Generator) -> Problem:
     Q = np.linalg.qr(gaussian).Q
     root = torch.from_numpy(np.sqrt(eigenvalues)[:, None] * Q.T).float()  # A = rootᵀ root
     optimum = torch.from_numpy(rng.standard_normal(DIMENSIONS)).float()
-    x = torch.zeros(DIMENSIONS, requires_grad=True)
 
-    def minibatch_loss() -> Tensor:
-        noise = torch.from_numpy(rng.standard_normal(DIMENSIONS, dtype=np.float32))
+    def draw() -> Batch:
+        return (torch.from_numpy(rng.standard_normal(DIMENSIONS, dtype=np.float32)),)
+
+    def loss(values: Values, batch: Batch) -> Tensor:
         # A shift by A^(-1/2) noise, with its root already applied.
-        return 0.5 * (root @ (x - optimum) + NOISE * noise).square().sum()
+        (noise,) = batch
+        return 0.5 * (root @ (values["x"] - values["optimum"]) + NOISE * noise).square().sum()
 
-    def excess_loss(split: Split) -> Tensor:
+    def excess_loss(values: Values, split: Split) -> Tensor:
         del split  # nothing is held out: validation and test are the same number
-        return 0.5 * (root @ (x - optimum)).square().sum()
+        return 0.5 * (root @ (values["x"] - values["optimum"])).square().sum()
 
-    return Problem(parameters=[x], minibatch_loss=minibatch_loss, held_out_loss=excess_loss)
+    return Problem(
+        parameters={"x": torch.zeros(DIMENSIONS)},
+        fixed={"optimum": optimum},
+        draw=draw,
+        loss=loss,
+        held_out_loss=excess_loss,
+    )
 
 
 CANCER_LOGREG = TrainingTask(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lrpilot.tasks.data import digits_matrix, shuffled_batches
 from lrpilot.tasks.protocol import Split
-from lrpilot.tasks.training import Problem, TrainingTask
+from lrpilot.tasks.training import Batch, Problem, TrainingTask, Values
 
 RANK = 20
 BLOCK = (64, 16)  # rows and columns of a minibatch
@@ -34,33 +34,36 @@ def nmf_digits(rng: np.random.Generator) -> Problem:
     m, n = train.shape
     # Entries of WH then begin at the size of V's mean.
     scale = float(np.sqrt(train.mean().item() / RANK))
-    W = torch.from_numpy(scale * rng.uniform(0, 2, size=(m, RANK))).float().requires_grad_()
-    H = torch.from_numpy(scale * rng.uniform(0, 2, size=(RANK, n))).float().requires_grad_()
+    start = {
+        "W": torch.from_numpy(scale * rng.uniform(0, 2, size=(m, RANK))).float(),
+        "H": torch.from_numpy(scale * rng.uniform(0, 2, size=(RANK, n))).float(),
+    }
     height, width = BLOCK
     row_batches = shuffled_batches(m, height, rng)
     block_share = height / m * width / n * squared_norm(train)
 
-    def minibatch_loss() -> Tensor:
+    def draw() -> Batch:
         rows = next(row_batches)
-        columns = torch.from_numpy(rng.choice(n, size=width, replace=False))
-        residual = train[rows][:, columns] - W[rows] @ H[:, columns]  # (64, 16)
+        return rows, torch.from_numpy(rng.choice(n, size=width, replace=False))
+
+    def loss(values: Values, batch: Batch) -> Tensor:
+        rows, columns = batch
+        residual = train[rows][:, columns] - values["W"][rows] @ values["H"][:, columns]  # (64, 16)
         return squared_norm(residual) / block_share
 
-    def held_out_loss(split: Split) -> Tensor:
-        rows = V[split]
+    def held_out_loss(values: Values, split: Split) -> Tensor:
+        rows, H = V[split], values["H"]
         return squared_norm(rows - fit_rows(rows, H) @ H) / squared_norm(rows)
 
-    def project() -> None:
-        with torch.no_grad():
-            W.clamp_(min=0)
-            H.clamp_(min=0)
-
     return Problem(
-        parameters=[W, H],
-        minibatch_loss=minibatch_loss,
-        held_out_loss=held_out_loss,
-        project=project,
+        parameters=start, draw=draw, loss=loss, held_out_loss=held_out_loss, project=non_negative
     )
+
+
+def non_negative(values: Values) -> None:
+    """Project both factors, in place."""
+    values["W"].clamp_(min=0)
+    values["H"].clamp_(min=0)
 
 
 def fit_rows(V: Tensor, H: Tensor) -> Tensor:

@@ -11,7 +11,15 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
 from lrpilot.tasks.data import stdlib_source
 from lrpilot.tasks.protocol import Split
-from lrpilot.tasks.training import Problem, TrainingTask, initialise
+from lrpilot.tasks.training import (
+    Batch,
+    Problem,
+    TrainingTask,
+    Values,
+    apply,
+    initialise,
+    weights_of,
+)
 
 BATCH = 8  # windows
 CONTEXT = 64  # bytes that a window predicts
@@ -66,22 +74,24 @@ def bytes_lm(rng: np.random.Generator) -> Problem:
     model = initialise(ByteTransformer, rng)
     text = stdlib_source()
 
-    def loss(part: str, starts: Tensor) -> Tensor:
-        windows = text[part][starts[:, None] + torch.arange(CONTEXT + 1)]
-        return cross_entropy(model(windows[:, :-1]).flatten(0, 1), windows[:, 1:].flatten())
+    def windows(part: str, starts: Tensor) -> Batch:
+        found = text[part][starts[:, None] + torch.arange(CONTEXT + 1)]
+        return found[:, :-1], found[:, 1:]
 
-    def minibatch_loss() -> Tensor:
+    def draw() -> Batch:
         starts = rng.integers(len(text["train"]) - CONTEXT, size=BATCH)
-        return loss("train", torch.from_numpy(starts))
+        return windows("train", torch.from_numpy(starts))
 
-    def held_out_loss(split: Split) -> Tensor:
+    def loss(values: Values, batch: Batch) -> Tensor:
+        before, after = batch
+        return cross_entropy(apply(model, values, before).flatten(0, 1), after.flatten())
+
+    def held_out_loss(values: Values, split: Split) -> Tensor:
         last = len(text[split]) - CONTEXT - 1
-        return loss(split, torch.linspace(0, last, HELD_OUT_WINDOWS).long())
+        return loss(values, windows(split, torch.linspace(0, last, HELD_OUT_WINDOWS).long()))
 
     return Problem(
-        parameters=list(model.parameters()),
-        minibatch_loss=minibatch_loss,
-        held_out_loss=held_out_loss,
+        parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss
     )
 
 
@@ -92,6 +102,7 @@ BYTES_LM = TrainingTask(
     total_steps=400,
     lrs={"sgd": 0.3, "momentum": 0.3, "adam": 0.01, "adamw": 0.01, "rmsprop": 0.003},
     build=bytes_lm,
+    batchable=False,  # no batching rule for fused attention on a CPU
     # The text is that of the running Python: 1_031_107 is version 1 on Python 3.11.7.
     version=1_000_000 + int("{}{:02}{:02}".format(*sys.version_info)),
 )

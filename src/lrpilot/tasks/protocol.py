@@ -26,6 +26,11 @@ class Run(Protocol):
         """Loss on the whole held-out split, in the task's ``metric``; draws no random number."""
         ...
 
+    @property
+    def extra_forwards(self) -> int:
+        """Forward passes beyond one per step so far, as a line search makes."""
+        ...
+
 
 class Task(Protocol):
     """A model, its data and its budget. Same seed, same run, bit for bit."""

@@ -1,0 +1,134 @@
+"""The optimizers of the suite over a stack of runs, each with a rate of its own.
+
+They equal torch's with the settings of `lrpilot.bench.suite.OPTIMIZERS`, which a test holds them
+to. Values and gradients are (runs, *shape), rates (runs,); updates are in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+MOMENTUM = 0.9
+BETAS = (0.9, 0.999)
+SMOOTHING = 0.99  # of RMSprop
+EPS = 1e-8
+WEIGHT_DECAY = 0.01  # of AdamW
+
+
+class BatchedOptimizer(Protocol):
+    """What updates a stack of runs."""
+
+    def update(
+        self, values: Mapping[str, Tensor], gradients: Mapping[str, Tensor], lrs: Tensor
+    ) -> None:
+        """One step of every run."""
+        ...
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget all runs but these."""
+        ...
+
+
+class Momentum:
+    """SGD, with heavy-ball momentum ``momentum`` if it is not 0."""
+
+    def __init__(self, values: Mapping[str, Tensor], momentum: float) -> None:
+        self.momentum = momentum
+        self.buffers = _zeros(values) if momentum else {}
+
+    def update(
+        self, values: Mapping[str, Tensor], gradients: Mapping[str, Tensor], lrs: Tensor
+    ) -> None:
+        """One step of every run."""
+        for name, value in values.items():
+            direction = gradients[name]
+            if self.momentum:
+                direction = self.buffers[name].mul_(self.momentum).add_(direction)
+            value.addcmul_(_like(lrs, value), direction, value=-1)
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget all runs but these."""
+        self.buffers = _rows(self.buffers, rows)
+
+
+class Adam:
+    """Adam, with weight decay apart from the gradient (AdamW) if it is not 0."""
+
+    def __init__(self, values: Mapping[str, Tensor], weight_decay: float) -> None:
+        self.weight_decay = weight_decay
+        self.first, self.second = _zeros(values), _zeros(values)
+        self.scratch = _zeros(values)  # large new tensors at every step cost more than arithmetic
+        self.steps = 0
+
+    def update(
+        self, values: Mapping[str, Tensor], gradients: Mapping[str, Tensor], lrs: Tensor
+    ) -> None:
+        """One step of every run."""
+        self.steps += 1
+        first_correction = 1 - BETAS[0] ** self.steps
+        correction = (1 - BETAS[1] ** self.steps) ** 0.5
+        for name, value in values.items():
+            gradient, lr = gradients[name], _like(lrs, value)
+            if self.weight_decay:
+                value.mul_(1 - lr * self.weight_decay)
+            mean = self.first[name].lerp_(gradient, 1 - BETAS[0])
+            square = self.second[name].mul_(BETAS[1])
+            square.addcmul_(gradient, gradient, value=1 - BETAS[1])
+            # Torch corrects the root before eps is added; here the rate and eps take it over.
+            direction = torch.sqrt(square, out=self.scratch[name]).add_(EPS * correction)
+            torch.div(mean, direction, out=direction)
+            value.addcmul_(lr * (correction / first_correction), direction, value=-1)
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget all runs but these."""
+        self.first, self.second = _rows(self.first, rows), _rows(self.second, rows)
+        self.scratch = _rows(self.scratch, rows)
+
+
+class RMSprop:
+    """RMSprop without momentum or centring."""
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        self.second, self.scratch = _zeros(values), _zeros(values)
+
+    def update(
+        self, values: Mapping[str, Tensor], gradients: Mapping[str, Tensor], lrs: Tensor
+    ) -> None:
+        """One step of every run."""
+        for name, value in values.items():
+            gradient = gradients[name]
+            square = self.second[name].mul_(SMOOTHING)
+            square.addcmul_(gradient, gradient, value=1 - SMOOTHING)
+            direction = torch.sqrt(square, out=self.scratch[name]).add_(EPS)
+            torch.div(gradient, direction, out=direction)
+            value.addcmul_(_like(lrs, value), direction, value=-1)
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget all runs but these."""
+        self.second, self.scratch = _rows(self.second, rows), _rows(self.scratch, rows)
+
+
+UPDATES: Mapping[str, Callable[[Mapping[str, Tensor]], BatchedOptimizer]] = {
+    "sgd": lambda values: Momentum(values, 0.0),
+    "momentum": lambda values: Momentum(values, MOMENTUM),
+    "adam": lambda values: Adam(values, 0.0),
+    "adamw": lambda values: Adam(values, WEIGHT_DECAY),
+    "rmsprop": RMSprop,
+}
+
+
+def _zeros(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: torch.zeros_like(value) for name, value in values.items()}
+
+
+def _rows(tensors: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+    return {name: tensor[rows] for name, tensor in tensors.items()}
+
+
+def _like(lrs: Tensor, value: Tensor) -> Tensor:
+    """The rates (runs,) as (runs, 1, ...), to multiply a stack of values."""
+    return lrs.reshape(-1, *[1] * (value.ndim - 1))

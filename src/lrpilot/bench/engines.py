@@ -1,0 +1,195 @@
+"""Run any trials: batches of them as tensor programs, the others one by one; here or on Ray."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from functools import cache
+from itertools import pairwise
+from types import TracebackType
+from typing import cast
+
+import torch
+
+from lrpilot.bench.batched import run_batch, runs_per_batch
+from lrpilot.bench.local import Advanced, Finished, run_trials
+from lrpilot.bench.trial import Outcome, Trial
+from lrpilot.tasks import TrainingTask, find_task
+
+ENGINES = ("local", "ray")
+ORPHANS_LOOK_EVERY = 2.0  # seconds
+
+
+class Engine:
+    """Where trials run; use as a context manager, which stops what is left running.
+
+    kind: "local" for processes of this machine, or "ray".
+    workers: processes of this machine, one thread each; batches always run here.
+    address: of the Ray cluster; None starts one on this machine.
+    time_limit: seconds that a trial may take; None for no limit. Not for batches.
+    """
+
+    def __init__(
+        self,
+        kind: str = "local",
+        *,
+        workers: int = 1,
+        address: str | None = None,
+        time_limit: float | None = None,
+    ) -> None:
+        if kind not in ENGINES:
+            raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {kind!r}")
+        if address is not None and kind != "ray":
+            raise ValueError(f"address {address!r} is of a Ray cluster; add --engine ray")
+        self.kind = kind
+        self.workers = workers
+        self.address = address
+        self.time_limit = time_limit
+        self._pool = BatchPool(workers)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._pool.stop()
+
+    def run(self, trials: Sequence[Trial]) -> Generator[Advanced | Finished, None, None]:
+        """Every trial is finished exactly once; closing the iterator stops what is under way."""
+        batched = [trial for trial in trials if trial.engine == "batched"]
+        alone = [trial for trial in trials if trial.engine == "single"]
+        with closing(self._pool.run(batched)) as finished:
+            yield from finished
+        with closing(self._run_alone(alone)) as events:
+            yield from events
+
+    def _run_alone(self, trials: Sequence[Trial]) -> Generator[Advanced | Finished, None, None]:
+        if not trials:
+            return (_ for _ in ())
+        if self.kind == "local":
+            return run_trials(trials, self.workers, time_limit=self.time_limit)
+        # Loads Ray, which takes seconds, for those alone who want it.
+        module = importlib.import_module("lrpilot.bench.ray")
+        return cast(
+            "Generator[Advanced | Finished, None, None]",
+            module.run_trials_on_ray(trials, self.address, time_limit=self.time_limit),
+        )
+
+
+class BatchPool:
+    """Processes that run a batch of trials at a time each.
+
+    They start with the first batch and stay for more, since starting one takes seconds. If this
+    process is killed, they end by themselves.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._pool: ProcessPoolExecutor | None = None
+
+    def run(self, trials: Sequence[Trial]) -> Generator[Finished, None, None]:
+        """Run trials of engine "batched", each finished exactly once.
+
+        An exception fails the trials of its batch. Closing the iterator kills the processes.
+        """
+        waiting = batches(trials)[::-1]
+        flying: dict[Future[list[Outcome]], list[Trial]] = {}
+        try:
+            while waiting or flying:
+                while waiting and len(flying) < self.workers:
+                    batch = waiting.pop()
+                    flying[self._submit(batch)] = batch
+                for ended in wait(flying, return_when=FIRST_COMPLETED).done:
+                    batch = flying.pop(ended)
+                    for trial, outcome in zip(batch, self._result(ended, batch), strict=True):
+                        yield Finished(trial, outcome)
+        finally:
+            if flying:
+                self.stop()
+
+    def stop(self) -> None:
+        """Kill the processes, whatever they are at."""
+        if self._pool is not None:
+            # The pool's own shutdown would wait for batches that nobody wants.
+            for process in list(getattr(self._pool, "_processes", {}).values()):
+                process.kill()
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def _submit(self, batch: list[Trial]) -> Future[list[Outcome]]:
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.workers, context, _begin, (os.getpid(),))
+        try:
+            return self._pool.submit(run_batch_safely, batch)
+        except BrokenProcessPool:  # a process has died, and the pool with it
+            self.stop()
+            return self._submit(batch)
+
+    def _result(self, ended: Future[list[Outcome]], batch: Sequence[Trial]) -> list[Outcome]:
+        error = ended.exception()
+        if error is None:
+            return ended.result()
+        text = (
+            f"a worker process died ({error}), most likely as its batch needed more memory than "
+            f"there was; give fewer --workers"
+        )
+        return [Outcome(status="failed", error=text) for _ in batch]
+
+
+def batches(trials: Iterable[Trial]) -> list[list[Trial]]:
+    """Trials dealt out into tensor programs: alike in all but schedule, rate and seed."""
+    groups: dict[tuple[object, ...], list[Trial]] = {}
+    for trial in trials:
+        alike = (trial.task, trial.optimizer, trial.total_steps, trial.perturbation)
+        groups.setdefault(alike, []).append(trial)
+    found: list[list[Trial]] = []
+    for group in groups.values():
+        # Those of a seed side by side: each seed's minibatches are drawn in few programs.
+        ordered = sorted(group, key=lambda trial: (trial.seed, trial.schedule, trial.lr))
+        count = -(-len(ordered) // _size(group[0].task))
+        cuts = [k * len(ordered) // count for k in range(count + 1)]
+        found += [ordered[begin:end] for begin, end in pairwise(cuts)]
+    return found
+
+
+@cache
+def _size(task: str) -> int:
+    return runs_per_batch(cast("TrainingTask", find_task(task)))
+
+
+def run_batch_safely(trials: list[Trial]) -> list[Outcome]:
+    """`run_batch`, with an exception as the outcome of every trial."""
+    try:
+        return run_batch(trials)
+    except Exception as error:  # whatever a task raises is its outcome
+        summary = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
+        text = f"{summary}\n\n{traceback.format_exc()}"
+        return [Outcome(status="failed", error=text) for _ in trials]
+
+
+def _begin(parent: int) -> None:
+    """The start of a worker: one thread, deaf to Ctrl-C, and it does not outlive its parent."""
+    os.dup2(2, 1)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(ORPHANS_LOOK_EVERY)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
