@@ -18,6 +18,7 @@ from rich.table import Table
 
 from lrpilot.bench.answer import Row, rows
 from lrpilot.bench.compare import compare as run_comparison
+from lrpilot.bench.engines import ENGINES, Engine
 from lrpilot.bench.explained import Filters, explain_file
 from lrpilot.bench.explained import as_json as explained_json
 from lrpilot.bench.explained import as_text as explained_text
@@ -59,6 +60,23 @@ def cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
+WorkersOption = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Processes, one thread each. Default: one per core.", show_default=False
+    ),
+]
+EngineOption = Annotated[str, typer.Option(help=f"Where trials run: {' or '.join(ENGINES)}.")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(help="Of the Ray cluster, HOST:PORT. Default: Ray is started on this machine."),
+]
+TimeLimitOption = Annotated[
+    float | None,
+    typer.Option(help="Seconds that a trial may take; one that takes longer has failed."),
+]
+
+
 @app.command()
 def compare(
     function: Annotated[
@@ -97,14 +115,12 @@ def compare(
     steps: Annotated[
         int | None, typer.Option(help="Optimizer steps per trial. Default: the task's budget.")
     ] = None,
-    workers: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Processes, one thread each. Default: one per core.", show_default=False
-        ),
-    ] = cores(),
+    workers: WorkersOption = cores(),
     store: Annotated[Path, typer.Option(help="Where trials are kept.")] = Path("runs.db"),
     report: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    time_limit: TimeLimitOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run stored trials again.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
@@ -119,8 +135,9 @@ def compare(
             steps=steps,
         )
         check_page(report, store, "--report")
-    with one_line_errors(StoreError), Store(store) as trials:
-        found = run_comparison(plan, trials, workers=workers, fresh=fresh, console=STDERR)
+        place = Engine(engine, workers=workers, address=address, time_limit=time_limit)
+    with one_line_errors(StoreError, ValueError), Store(store) as trials, place:
+        found = run_comparison(plan, trials, engine=place, fresh=fresh, console=STDERR)
     answer = rows(found)
     show(answer, json=json)
     with one_line_errors(OSError):
@@ -255,11 +272,11 @@ def plain_table(*columns: str) -> Table:
 
 
 @contextmanager
-def one_line_errors(kind: type[Exception] = ValueError) -> Generator[None, None, None]:
+def one_line_errors(*kinds: type[Exception]) -> Generator[None, None, None]:
     """What the user can mend is one line and exit code 2; Ctrl-C keeps what is stored."""
     try:
         yield
-    except kind as error:
+    except kinds or (ValueError,) as error:
         fail(str(error), code=2)
     except KeyboardInterrupt:
         fail("interrupted; trials that had ended are stored, the same command goes on", code=130)

@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from lrpilot.bench import Plan, run_trial
-from lrpilot.bench.batched import run_batch
-from lrpilot.bench.batched_optimizers import UPDATES
+from lrpilot.bench.batched import UPDATES, run_batch
 from lrpilot.bench.batched_schedules import TWINS_PAY, Scales
 from lrpilot.bench.engines import Engine, batches
-from lrpilot.bench.suite import TORCH_OPTIMIZERS
+from lrpilot.bench.suite import OPTIMIZERS
 from lrpilot.schedules import Signal, named_schedule
 from lrpilot.tasks import TASKS
 
@@ -45,7 +44,7 @@ def test_each_outcome_is_that_of_the_trial_alone(task):
 
 
 @pytest.mark.parametrize("optimizer", UPDATES)
-def test_each_optimizer_is_torchs(optimizer):
+def test_each_optimizer_is_the_one_of_single_runs(optimizer):
     torch.manual_seed(0)
     start = {"W": torch.randn(3, 4, 5).double(), "b": torch.randn(3).double()}
     lrs = torch.tensor([0.1, 0.01, 0.001]).double()
@@ -56,7 +55,7 @@ def test_each_optimizer_is_torchs(optimizer):
         for row in range(3)
     ]
     theirs = [
-        TORCH_OPTIMIZERS[optimizer](list(single.values()), float(lr))
+        OPTIMIZERS[optimizer](list(single.values()), float(lr))
         for single, lr in zip(singles, lrs, strict=True)
     ]
     for _ in range(20):

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 
-from lrpilot.bench.batched_optimizers import UPDATES
+from lrpilot.bench.batched_hypergradient import Hypergradient
+from lrpilot.bench.batched_optimizers import (
+    MOMENTUM,
+    WEIGHT_DECAY,
+    Adam,
+    BatchedOptimizer,
+    Momentum,
+    RMSprop,
+)
 from lrpilot.bench.batched_schedules import Scales
 from lrpilot.bench.perturbations import PERTURBATIONS, Moment
 from lrpilot.bench.trial import Outcome, Progress, Trial, evaluation_steps
 from lrpilot.schedules import named_schedule
+from lrpilot.schedules.checks import check_known
 from lrpilot.tasks import Batch, Problem, TrainingTask, find_task
 
 # Parameters of all runs of a program together: their moments then stay near the processor.
@@ -26,6 +35,20 @@ MOST_RUNS = 1024
 EVALUATED_AT_ONCE = 32
 
 Stack = dict[str, Tensor]  # each (runs, *shape)
+
+UPDATES: Mapping[str, Callable[[Stack], BatchedOptimizer]] = {
+    "sgd": lambda values: Momentum(values, 0.0),
+    "momentum": lambda values: Momentum(values, MOMENTUM),
+    "adam": lambda values: Adam(values, 0.0),
+    "adamw": lambda values: Adam(values, WEIGHT_DECAY),
+    "rmsprop": RMSprop,
+    "hypergradient-sgd-global": lambda values: Hypergradient(values, "global", adam=False),
+    "hypergradient-sgd-tensor": lambda values: Hypergradient(values, "tensor", adam=False),
+    "hypergradient-sgd-parameter": lambda values: Hypergradient(values, "parameter", adam=False),
+    "hypergradient-adam-global": lambda values: Hypergradient(values, "global", adam=True),
+    "hypergradient-adam-tensor": lambda values: Hypergradient(values, "tensor", adam=True),
+    "hypergradient-adam-parameter": lambda values: Hypergradient(values, "parameter", adam=True),
+}
 
 
 def runs_per_batch(task: TrainingTask) -> int:
@@ -79,28 +102,30 @@ class _Program:
             [named_schedule(trial.schedule, self.total_steps, trial.lr) for trial in trials],
             self.total_steps,
         )
-        self.perturbation = PERTURBATIONS[first.perturbation](seeds, self.total_steps)
+        self.perturbation = PERTURBATIONS[first.perturbation].make(seeds, self.total_steps)
         self.evaluate_at = evaluation_steps(self.total_steps)
         self.loss = vmap(self.problem.loss)
 
     def step(self, step: int) -> None:
         """One optimizer step of every run, its evaluation if one is due, and its decision."""
-        moment = Moment(step, self.total_steps, self.seed_of, self.fixed)
+        moment = Moment(step, self.seed_of)
         batch = self.perturbation.batch(self._draw(), moment)
         leaves = {name: value.requires_grad_() for name, value in self.values.items()}
         losses = self.loss({**leaves, **self.fixed}, batch)
-        found = torch.autograd.grad(losses.sum(), list(leaves.values()))
+        objective = self.perturbation.objective(losses, moment).sum()
+        found = torch.autograd.grad(objective, list(leaves.values()))
+        shown = losses.detach().double()
         with torch.no_grad():
             for value in self.values.values():
                 value.requires_grad_(False)
             gradients = dict(zip(self.values, found, strict=True))
-            gradients = self.perturbation.gradients(gradients, moment)
+            shown, gradients = self.perturbation.gradients(shown, gradients, self.values, moment)
             lrs = self.perturbation.rates(self.base_lrs * self.scales.current(), moment)
             self.optimizer.update(self.values, gradients, lrs.float())
             self.perturbation.values(self.values, moment)
             if self.problem.project is not None:
                 self.problem.project(self.values)
-        shown = self.perturbation.signal(losses.detach().double(), moment)
+        shown = self.perturbation.signal(shown, moment)
         evaluations = self.evaluate(step) if step in self.evaluate_at else None
         healthy = losses.detach().isfinite()
         if evaluations is not None:
@@ -153,6 +178,7 @@ class _Program:
         self.fixed = {name: value[rows] for name, value in self.fixed.items()}
         self.optimizer.keep(rows)
         self.scales.keep(rows)
+        self.perturbation.keep(rows)
         return shown[rows], None if evaluations is None else evaluations[rows]
 
 
@@ -174,5 +200,6 @@ def _check(trials: Sequence[Trial], task: TrainingTask) -> None:
             f"optimizer {optimizer} has no batched form (those that do: {', '.join(UPDATES)}); "
             f"use the single engine"
         )
+    check_known("perturbation", trials[0].perturbation, PERTURBATIONS)
     if math.prod(trial.engine == "batched" for trial in trials) == 0:
         raise ValueError("a trial of a batch has engine 'batched', so that its key says so")

@@ -6,7 +6,7 @@ to. Values and gradients are (runs, *shape), rates (runs,); updates are in place
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -28,7 +28,7 @@ class BatchedOptimizer(Protocol):
         """One step of every run."""
         ...
 
-    def keep(self, rows: Tensor) -> None:
+    def keep(self, kept: Tensor) -> None:
         """Forget all runs but these."""
         ...
 
@@ -38,7 +38,7 @@ class Momentum:
 
     def __init__(self, values: Mapping[str, Tensor], momentum: float) -> None:
         self.momentum = momentum
-        self.buffers = _zeros(values) if momentum else {}
+        self.buffers = zeros(values) if momentum else {}
 
     def update(
         self, values: Mapping[str, Tensor], gradients: Mapping[str, Tensor], lrs: Tensor
@@ -48,11 +48,11 @@ class Momentum:
             direction = gradients[name]
             if self.momentum:
                 direction = self.buffers[name].mul_(self.momentum).add_(direction)
-            value.addcmul_(_like(lrs, value), direction, value=-1)
+            value.addcmul_(like(lrs, value), direction, value=-1)
 
-    def keep(self, rows: Tensor) -> None:
+    def keep(self, kept: Tensor) -> None:
         """Forget all runs but these."""
-        self.buffers = _rows(self.buffers, rows)
+        self.buffers = rows(self.buffers, kept)
 
 
 class Adam:
@@ -60,8 +60,8 @@ class Adam:
 
     def __init__(self, values: Mapping[str, Tensor], weight_decay: float) -> None:
         self.weight_decay = weight_decay
-        self.first, self.second = _zeros(values), _zeros(values)
-        self.scratch = _zeros(values)  # large new tensors at every step cost more than arithmetic
+        self.first, self.second = zeros(values), zeros(values)
+        self.scratch = zeros(values)  # large new tensors at every step cost more than arithmetic
         self.steps = 0
 
     def update(
@@ -72,7 +72,7 @@ class Adam:
         first_correction = 1 - BETAS[0] ** self.steps
         correction = (1 - BETAS[1] ** self.steps) ** 0.5
         for name, value in values.items():
-            gradient, lr = gradients[name], _like(lrs, value)
+            gradient, lr = gradients[name], like(lrs, value)
             if self.weight_decay:
                 value.mul_(1 - lr * self.weight_decay)
             mean = self.first[name].lerp_(gradient, 1 - BETAS[0])
@@ -83,17 +83,17 @@ class Adam:
             torch.div(mean, direction, out=direction)
             value.addcmul_(lr * (correction / first_correction), direction, value=-1)
 
-    def keep(self, rows: Tensor) -> None:
+    def keep(self, kept: Tensor) -> None:
         """Forget all runs but these."""
-        self.first, self.second = _rows(self.first, rows), _rows(self.second, rows)
-        self.scratch = _rows(self.scratch, rows)
+        self.first, self.second = rows(self.first, kept), rows(self.second, kept)
+        self.scratch = rows(self.scratch, kept)
 
 
 class RMSprop:
     """RMSprop without momentum or centring."""
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
-        self.second, self.scratch = _zeros(values), _zeros(values)
+        self.second, self.scratch = zeros(values), zeros(values)
 
     def update(
         self, values: Mapping[str, Tensor], gradients: Mapping[str, Tensor], lrs: Tensor
@@ -105,30 +105,23 @@ class RMSprop:
             square.addcmul_(gradient, gradient, value=1 - SMOOTHING)
             direction = torch.sqrt(square, out=self.scratch[name]).add_(EPS)
             torch.div(gradient, direction, out=direction)
-            value.addcmul_(_like(lrs, value), direction, value=-1)
+            value.addcmul_(like(lrs, value), direction, value=-1)
 
-    def keep(self, rows: Tensor) -> None:
+    def keep(self, kept: Tensor) -> None:
         """Forget all runs but these."""
-        self.second, self.scratch = _rows(self.second, rows), _rows(self.scratch, rows)
+        self.second, self.scratch = rows(self.second, kept), rows(self.scratch, kept)
 
 
-UPDATES: Mapping[str, Callable[[Mapping[str, Tensor]], BatchedOptimizer]] = {
-    "sgd": lambda values: Momentum(values, 0.0),
-    "momentum": lambda values: Momentum(values, MOMENTUM),
-    "adam": lambda values: Adam(values, 0.0),
-    "adamw": lambda values: Adam(values, WEIGHT_DECAY),
-    "rmsprop": RMSprop,
-}
-
-
-def _zeros(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def zeros(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A buffer for each stack."""
     return {name: torch.zeros_like(value) for name, value in values.items()}
 
 
-def _rows(tensors: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
-    return {name: tensor[rows] for name, tensor in tensors.items()}
+def rows(tensors: Mapping[str, Tensor], kept: Tensor) -> dict[str, Tensor]:
+    """The stacks of the runs that are kept."""
+    return {name: tensor[kept] for name, tensor in tensors.items()}
 
 
-def _like(lrs: Tensor, value: Tensor) -> Tensor:
+def like(lrs: Tensor, value: Tensor) -> Tensor:
     """The rates (runs,) as (runs, 1, ...), to multiply a stack of values."""
     return lrs.reshape(-1, *[1] * (value.ndim - 1))

@@ -67,6 +67,11 @@ class Engine:
     ) -> None:
         self._pool.stop()
 
+    @property
+    def place(self) -> str:
+        """Where single trials run, in words."""
+        return f"{self.workers} workers" if self.kind == "local" else "a Ray cluster"
+
     def run(self, trials: Sequence[Trial]) -> Generator[Advanced | Finished, None, None]:
         """Every trial is finished exactly once; closing the iterator stops what is under way."""
         batched = [trial for trial in trials if trial.engine == "batched"]

@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 
-from lrpilot.bench.batched_optimizers import UPDATES
+from lrpilot.bench.batched import UPDATES
 from lrpilot.bench.engines import Engine
 from lrpilot.bench.local import Finished
 from lrpilot.bench.store import Store

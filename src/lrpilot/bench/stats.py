@@ -1,4 +1,4 @@
-"""Intervals and verdicts over paired seeds."""
+"""Intervals and verdicts on differences of losses over paired seeds, as `compare` shows them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[f
     if len(values) < 2:
         return None
     mean = statistics.fmean(values)
-    half = _t(confidence + (1 - confidence) / 2, len(values)) * _standard_error(values)
+    half = t_quantile(confidence + (1 - confidence) / 2, len(values)) * standard_error(values)
     return mean - half, mean + half
 
 
@@ -61,16 +61,18 @@ def verdict(losses: Sequence[float], reference: Sequence[float], margin: float =
         return "undecided"
     differences = [loss - other for loss, other in pairs]
     mean = statistics.fmean(differences)
-    half = _t(CONFIDENCE, len(differences)) * _standard_error(differences)
+    half = t_quantile(CONFIDENCE, len(differences)) * standard_error(differences)
     equal = margin * abs(statistics.fmean(other for _, other in pairs))
     if mean + half <= equal:
         return "good or better"
     return "worse" if mean - half > equal else "undecided"
 
 
-def _standard_error(values: Sequence[float]) -> float:
+def standard_error(values: Sequence[float]) -> float:
+    """Of the mean of two or more values."""
     return statistics.stdev(values) / math.sqrt(len(values))
 
 
-def _t(probability: float, count: int) -> float:
+def t_quantile(probability: float, count: int) -> float:
+    """Of Student's t for the mean of ``count`` values."""
     return float(stdtrit(count - 1, probability))

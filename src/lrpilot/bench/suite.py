@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import optim
 
 from lrpilot.optimizers.packaged import BASELINES, PACKAGED
-from lrpilot.tasks import Task
+from lrpilot.tasks import TASKS, Task
 from lrpilot.tasks.protocol import OptimizerFactory
 
 # Those for which every task has a rate of its own.
@@ -123,6 +123,55 @@ BASELINES_OF: Mapping[str, tuple[tuple[str, str], ...]] = {
 
 # The rates of libraries' defaults.
 SHIPPED_LRS: Mapping[str, float] = {"momentum": 1e-3, "adamw": 1e-3, "rmsprop": 1e-2}
+
+
+# Defaults and settings may be chosen on these tasks; the others may only be reported.
+DEVELOPMENT = (
+    *("digits-mlp", "digits-cnn", "cancer-logreg", "bytes-lm", "nmf-digits"),
+    "noisy-quadratic",
+)
+HELD_OUT = tuple(name for name in TASKS if name not in DEVELOPMENT)
+
+STANDARD_TASKS = (
+    *("noisy-quadratic", "multiplicative-quadratic", "rosenbrock", "deep-linear"),
+    *("matrix-sensing", "logreg-stream", "cancer-logreg"),
+    *("nmf-digits", "nmf-photo", "nmf-docstrings", "matrix-completion"),
+    *("digits-mlp",),
+)
+
+SUITES: Mapping[str, Suite] = {
+    "quick": Suite(
+        name="quick",
+        tasks=("noisy-quadratic", "matrix-sensing", "digits-mlp"),
+        families=("momentum", "adamw"),
+        schedules=(
+            *("linear", "cosine", "constant", "step", "wsd20", "random"),
+            *("greedy", "greedy-cooldown"),
+        ),
+        baselines={
+            "momentum": (("hypergradient-sgd-parameter", "constant"), ("line-search", "constant")),
+        },
+        evaluation_seeds=EVALUATION_SEEDS[:3],
+        tuning_points=5,
+        response_points=5,
+        horizons=(0.5, 1.0, 2.0),
+        steps=0.25,
+    ),
+    "standard": Suite(
+        name="standard",
+        tasks=STANDARD_TASKS,
+        families=("momentum", "adamw", "rmsprop"),
+        schedules=SCHEDULES,
+        baselines=BASELINES_OF,
+    ),
+    "full": Suite(
+        name="full",
+        tasks=tuple(TASKS),
+        families=("momentum", "adamw", "rmsprop"),
+        schedules=SCHEDULES,
+        baselines=BASELINES_OF,
+    ),
+}
 
 
 def nominal_lr(task: Task, optimizer: str) -> float:

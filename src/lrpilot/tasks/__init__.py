@@ -6,10 +6,14 @@ from collections.abc import Mapping
 
 from lrpilot.schedules.checks import check_known
 from lrpilot.tasks.classification import DIGITS_CNN, DIGITS_MLP
+from lrpilot.tasks.completion import MATRIX_COMPLETION
 from lrpilot.tasks.convex import CANCER_LOGREG, NOISY_QUADRATIC
 from lrpilot.tasks.factorisation import NMF_DIGITS
+from lrpilot.tasks.landscapes import DEEP_LINEAR, MATRIX_SENSING, ROSENBROCK
 from lrpilot.tasks.language import BYTES_LM
+from lrpilot.tasks.nonnegative import NMF_DOCSTRINGS, NMF_PHOTO
 from lrpilot.tasks.protocol import OptimizerFactory, Run, Split, Task
+from lrpilot.tasks.streams import LOGREG_STREAM, MULTIPLICATIVE_QUADRATIC
 from lrpilot.tasks.training import Batch, Problem, TrainingTask, Values
 
 __all__ = [
@@ -26,12 +30,12 @@ __all__ = [
 ]
 
 TASKS: Mapping[str, Task] = {
-    "digits-mlp": DIGITS_MLP,
-    "digits-cnn": DIGITS_CNN,
-    "cancer-logreg": CANCER_LOGREG,
-    "bytes-lm": BYTES_LM,
-    "nmf-digits": NMF_DIGITS,
-    "noisy-quadratic": NOISY_QUADRATIC,
+    task.name: task
+    for task in (
+        *(DIGITS_MLP, DIGITS_CNN, CANCER_LOGREG, BYTES_LM, NMF_DIGITS, NOISY_QUADRATIC),
+        *(MULTIPLICATIVE_QUADRATIC, ROSENBROCK, DEEP_LINEAR, MATRIX_SENSING, LOGREG_STREAM),
+        *(NMF_DOCSTRINGS, NMF_PHOTO, MATRIX_COMPLETION),
+    )
 }
 
 

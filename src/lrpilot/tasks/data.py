@@ -60,15 +60,20 @@ def augmented(images: Tensor, rng: np.random.Generator) -> Tensor:
 
     Without this, a small network learns 1,197 digits by heart, and its validation loss rises.
     """
+    moved = shifted(images, rng)
+    noise = rng.standard_normal(images.shape, dtype=np.float32)
+    return moved + DIGITS_NOISE * torch.from_numpy(noise)
+
+
+def shifted(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Shift each image (n, 8, 8) by up to a pixel each way; what comes in is background."""
     n, height, width = images.shape
     background = images.min().item()
     padded = torch.nn.functional.pad(images, (DIGITS_SHIFT,) * 4, value=background)
     corners = torch.from_numpy(rng.integers(2 * DIGITS_SHIFT + 1, size=(2, n, 1, 1)))
     rows = corners[0] + torch.arange(height)[:, None]  # (n, height, 1)
     columns = corners[1] + torch.arange(width)  # (n, 1, width)
-    shifted = padded[torch.arange(n)[:, None, None], rows, columns]
-    noise = rng.standard_normal(images.shape, dtype=np.float32)
-    return shifted + DIGITS_NOISE * torch.from_numpy(noise)
+    return padded[torch.arange(n)[:, None, None], rows, columns]
 
 
 @cache

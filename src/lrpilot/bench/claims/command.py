@@ -1,0 +1,188 @@
+"""Run a suite's claims: train what the store lacks, or read rows, then judge."""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from lrpilot.bench.claims.claim import load_claims
+from lrpilot.bench.claims.evaluate import evaluate
+from lrpilot.bench.claims.findings import Entrant, Findings
+from lrpilot.bench.claims.verdict import Verdict
+from lrpilot.bench.engines import Engine
+from lrpilot.bench.results import ResultRow, load_rows, result_row, save_rows
+from lrpilot.bench.stages import Stages
+from lrpilot.bench.store import Store
+from lrpilot.bench.suite import DEVELOPMENT, HELD_OUT, SUITES, Suite
+from lrpilot.schedules.checks import check_known
+
+TELL_EVERY = 5.0  # seconds
+VERDICT_STYLES = {"supported": "green", "refuted": "red", "not tested": "dim"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimsAnswer:
+    """Verdicts, what they are computed from, and what the rows say of themselves."""
+
+    verdicts: list[Verdict]
+    findings: Findings
+    about: Mapping[str, str]
+
+    @property
+    def failed(self) -> int:
+        """How many trials failed, which is not to say diverged."""
+        return self.findings.failed
+
+    def as_json(self) -> list[dict[str, object]]:
+        """One object per claim."""
+        return [verdict.as_json() for verdict in self.verdicts]
+
+
+def run_claims(
+    suite_name: str,
+    *,
+    store_path: Path,
+    rows_path: Path | None,
+    save_path: Path | None,
+    engine: Engine,
+    console: Console,
+    command: str,
+) -> ClaimsAnswer:
+    """Verdicts on all claims, from a suite's trials.
+
+    rows_path: a file of result rows; nothing is trained then.
+    store_path: otherwise, where trials are kept. Those that it lacks are run.
+    save_path: where to write the rows, if anywhere.
+    command: what was called; the rows keep it.
+
+    Raises ValueError for an unknown suite, or rows that are of another; StoreError.
+    """
+    check_known("suite", suite_name, SUITES)
+    suite = SUITES[suite_name]
+    if rows_path is None:
+        about, rows = trained(suite, store_path, save_path, engine, console, command)
+        command = f"lrpilot claims --suite {suite_name} --store {store_path}"
+    else:
+        about, rows = load_rows(rows_path)
+        if about.get("suite", suite_name) != suite_name:
+            raise ValueError(
+                f"{rows_path} has rows of suite {about['suite']}, not {suite_name}; add --suite "
+                f"{about['suite']}"
+            )
+        command = f"lrpilot claims --suite {suite_name} --rows {rows_path}"
+    findings = Findings(rows, suite)
+    verdicts = evaluate(
+        load_claims(), findings, development=DEVELOPMENT, held_out=HELD_OUT, command=command
+    )
+    return ClaimsAnswer(verdicts=verdicts, findings=findings, about=about)
+
+
+def trained(
+    suite: Suite,
+    store_path: Path,
+    save_path: Path | None,
+    engine: Engine,
+    console: Console,
+    command: str,
+) -> tuple[dict[str, str], list[ResultRow]]:
+    """Run what the store lacks; return the rows as a file would have them.
+
+    They go through a file even if none is kept, so that a store and the rows saved from it give the
+    same numbers to the last digit.
+    """
+    with Store(store_path) as store:
+        trials = Stages(suite, store, engine, _Told(console).advance).run()
+        rows = [
+            result_row(trial, outcome, curve=True)
+            for trial, outcome in store.outcomes(trials, curves=False)
+        ]
+        versions = sorted(text for (text,) in store.select("SELECT DISTINCT versions FROM rows"))
+    about = {"command": command, "suite": suite.name, "versions": "; ".join(versions)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = save_path or Path(folder) / "rows.csv.gz"
+        save_rows(path, without_idle_curves(rows, suite), about)
+        return load_rows(path)
+
+
+def without_idle_curves(rows: Sequence[ResultRow], suite: Suite) -> Iterable[ResultRow]:
+    """``rows``, of which those alone keep evaluations whose curves a claim reads.
+
+    These are the evaluation runs at the best rate for the suite's budget.
+    """
+    findings = Findings(rows, suite)
+    for row in rows:
+        choice = findings.tuned(row.task, Entrant(row.optimizer, row.schedule))
+        judged = (
+            choice is not None
+            and row.lr == choice.lr
+            and row.seed in suite.evaluation_seeds
+            and row.total_steps == findings.steps(row.task)
+        )
+        yield row if judged else row._replace(evaluations=())
+
+
+def write_claims_page(path: Path, answer: ClaimsAnswer) -> None:
+    """The page with its pictures, for which matplotlib is needed.
+
+    Raises ValueError if there is another file in its place, ModuleNotFoundError without matplotlib.
+    """
+    _page_module().write_page(path, answer.verdicts, answer.findings, answer.about)
+
+
+def claims_table(verdicts: Sequence[Verdict]) -> Table:
+    """Claims and controls for a terminal."""
+    table = Table("id", "claim", "number, 95 % interval", "needs", "verdict", box=SIMPLE_HEAD)
+    for verdict in verdicts:
+        shown = "-"
+        if verdict.estimate is not None:
+            low, high = verdict.low or 0.0, verdict.high or 0.0
+            shown = f"{verdict.estimate:.2f} [{low:.2f}, {high:.2f}] {verdict.unit}"
+        style = VERDICT_STYLES.get(verdict.verdict, "yellow")
+        table.add_row(
+            verdict.id,
+            verdict.statement,
+            shown.replace("[", r"\["),
+            f"{verdict.direction} {verdict.threshold:g}",
+            f"[{style}]{verdict.verdict}[/]",
+        )
+    return table
+
+
+def _page_module() -> ModuleType:
+    # Loads matplotlib, for those alone who want a page.
+    try:
+        return importlib.import_module("lrpilot.bench.claims.page")
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        raise ModuleNotFoundError(
+            "the page's pictures need matplotlib, which is not installed; "
+            "pip install 'lrpilot[claims]', or leave --page out",
+            name="matplotlib",
+        ) from error
+
+
+class _Told:
+    """Progress in a line now and then."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.told = 0.0
+        self.started = time.monotonic()
+
+    def advance(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self.told >= TELL_EVERY or (done == total and now - self.told >= 1):
+            self.told = now
+            self.console.print(
+                f"{now - self.started:.0f} s: {what}, {done} of {total} trials", highlight=False
+            )

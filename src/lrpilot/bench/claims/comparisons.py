@@ -1,0 +1,226 @@
+"""A method beside another in one cell, seed by seed, in whatever a claim measures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrpilot.bench.claims.claim import Claim
+from lrpilot.bench.claims.findings import (
+    Array,
+    Cell,
+    Entrant,
+    Findings,
+    Mask,
+    Scores,
+    Track,
+    evaluations,
+)
+from lrpilot.bench.paired import CellVerdict, cell_verdict
+from lrpilot.bench.reference import ReferenceCurve
+from lrpilot.bench.response import USABLE, expected_best, robustness_range
+from lrpilot.bench.results import ResultRow
+from lrpilot.bench.speed import LONGEST, compute_adjusted, steps_to_target
+from lrpilot.bench.stats import CONFIDENCE, t_quantile
+
+TRIALS = 3  # of the metric "expected best of 3"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """An entrant beside another in one cell.
+
+    differences: (rates, seeds), larger is better for the entrant; one rate but on track T2.
+    uninformative: where the difference is a convention, since both ran out of the scale at once.
+    mine, theirs: what was judged.
+    """
+
+    cell: Cell
+    comparator: str
+    differences: Array
+    uninformative: Mask
+    verdicts: tuple[CellVerdict, ...]
+    mine: Scores
+    theirs: Scores
+
+
+def compared(
+    claim: Claim, findings: Findings, cell: Cell, entrant: Entrant, other: Entrant
+) -> Comparison | None:
+    """The comparison by the claim's metric; None if either was not run, or not in full."""
+    track: Track = "T0" if claim.track == "T0" else "T1" if claim.track == "T1" else "T2"
+    mine, theirs = (findings.scores(cell, one, track) for one in (entrant, other))
+    if mine is None or theirs is None:
+        return None
+    if mine is theirs:
+        theirs = _of_other_seeds(theirs)
+    measured = MEASURES[claim.metric](claim, findings, cell, mine, theirs)
+    if measured is None:
+        return None
+    differences, uninformative = measured
+    return Comparison(
+        cell=cell,
+        comparator=other.label(cell.family),
+        differences=differences,
+        uninformative=uninformative,
+        verdicts=verdicts_of(differences, uninformative, claim.margin),
+        mine=mine,
+        theirs=theirs,
+    )
+
+
+def verdicts_of(differences: Array, uninformative: Mask, margin: float) -> tuple[CellVerdict, ...]:
+    """`cell_verdict` of each row of (rates, seeds): the same, in one go."""
+    count = differences.shape[1]
+    if count < 2:
+        return ("undecided",) * len(differences)
+    means = differences.mean(axis=1)
+    halves = t_quantile(CONFIDENCE, count) * differences.std(axis=1, ddof=1) / math.sqrt(count)
+    bound = math.log1p(-margin)
+    found: list[CellVerdict] = []
+    for at, (mean, half) in enumerate(zip(means.tolist(), halves.tolist(), strict=True)):
+        if uninformative[at].any():
+            row, without = differences[at].tolist(), uninformative[at].tolist()
+            found.append(cell_verdict(row, margin=margin, uninformative=without).verdict)
+        elif mean - half > 0:
+            found.append("better")
+        elif mean - half > bound:
+            found.append("not worse")
+        else:
+            found.append("worse" if mean + half < bound else "undecided")
+    return tuple(found)
+
+
+def ceiling_of(comparison: Comparison, margin: float) -> tuple[CellVerdict, ...]:
+    """The verdicts if the method equalled the other on average and scattered as it does."""
+    differences = comparison.differences
+    equal = differences - differences.mean(axis=1, keepdims=True)
+    return verdicts_of(equal, comparison.uninformative, margin)
+
+
+def steps_taken(
+    curve: ReferenceCurve, row: ResultRow, target: float, *, compute: bool
+) -> float | None:
+    """Steps until the validation loss stays at R(target) or below; None if it never does.
+
+    compute: charge forward passes beyond one per step, in proportion to the steps.
+    """
+    if not row.evaluations:
+        return None
+    diverged = row.status != "done"
+    steps = steps_to_target(evaluations(row), curve.loss_at(target), diverged=diverged)
+    if steps is None or not compute:
+        return steps
+    return compute_adjusted(steps, row.extra_forwards * steps / row.total_steps)
+
+
+def decades(scores: Scores, seed: int, *, own: bool = False) -> float:
+    """The robustness range of one seed: how many decades of rates are usable.
+
+    own: usable is `USABLE` of the entrant's own best budget-equivalent, not of the budget. That
+    flatters an entrant that is bad everywhere.
+    """
+    values = scores.budget_equivalents[:, seed]
+    level = USABLE * float(values.max()) if own else USABLE
+    return robustness_range(scores.lrs, values.tolist(), level).decades
+
+
+def expected_log_best(scores: Scores, seed: int, trials: int) -> float:
+    """Expected ln budget-equivalent after so many random rates, the best chosen on validation."""
+    losses = [rows[seed].validation_loss for rows in scores.rows]
+    chosen_by = [-math.inf if loss is None else -loss for loss in losses]
+    reported = np.log(scores.budget_equivalents[:, seed]).tolist()
+    return expected_best(chosen_by, trials, reported)
+
+
+Measured = tuple[Array, Mask]
+
+
+def _budget(
+    claim: Claim, findings: Findings, cell: Cell, mine: Scores, theirs: Scores
+) -> Measured | None:
+    """ln ratio of budget-equivalents."""
+    del claim, findings, cell
+    equal = mine.budget_equivalents == theirs.budget_equivalents
+    differences = np.log(mine.budget_equivalents / theirs.budget_equivalents)
+    return differences, mine.clipped & theirs.clipped & equal
+
+
+def _speed(
+    claim: Claim, findings: Findings, cell: Cell, mine: Scores, theirs: Scores
+) -> Measured | None:
+    """ln ratio of steps to the target, theirs over mine; never there is `LONGEST` times as long."""
+    curve = findings.curve(cell, "validation")
+    if curve is None:
+        return None
+    compute = claim.metric == "faster per compute"
+    ours, others = (
+        [steps_taken(curve, row, claim.target, compute=compute) for row in scores.rows[0]]
+        for scores in (mine, theirs)
+    )
+    pairs = list(zip(ours, others, strict=True))
+    differences = np.array([[_log_speed(one, other) for one, other in pairs]])
+    return differences, np.array([[one is None and other is None for one, other in pairs]])
+
+
+def _decades(
+    claim: Claim, findings: Findings, cell: Cell, mine: Scores, theirs: Scores
+) -> Measured | None:
+    """How many decades more are usable."""
+    del findings, cell
+    own = claim.metric == "decades near its best"
+    ranges = [
+        [decades(scores, seed, own=own) for seed in range(scores.budget_equivalents.shape[1])]
+        for scores in (mine, theirs)
+    ]
+    differences = np.array([ranges[0]]) - np.array([ranges[1]])
+    return differences, np.zeros_like(differences, dtype=np.bool_)
+
+
+def _expected(
+    claim: Claim, findings: Findings, cell: Cell, mine: Scores, theirs: Scores
+) -> Measured | None:
+    """ln ratio of the budget-equivalents to expect after `TRIALS` random rates."""
+    del claim, findings, cell
+    seeds = range(mine.budget_equivalents.shape[1])
+    expected = [
+        [expected_log_best(scores, seed, TRIALS) for seed in seeds] for scores in (mine, theirs)
+    ]
+    differences = np.array([expected[0]]) - np.array([expected[1]])
+    return differences, np.zeros_like(differences, dtype=np.bool_)
+
+
+MEASURES: dict[str, Callable[[Claim, Findings, Cell, Scores, Scores], Measured | None]] = {
+    "share not worse": _budget,
+    "budget-equivalent": _budget,
+    "faster": _speed,
+    "faster per compute": _speed,
+    "usable decades": _decades,
+    "decades near its best": _decades,
+    "expected best of 3": _expected,
+}
+
+
+def _log_speed(mine: float | None, theirs: float | None) -> float:
+    longest = math.log(LONGEST)
+    if mine is None or theirs is None:
+        return 0.0 if mine is theirs else longest if theirs is None else -longest
+    if mine == theirs:
+        return 0.0
+    if min(mine, theirs) <= 0:  # there before the first step
+        return longest if mine < theirs else -longest
+    return min(max(math.log(theirs / mine), -longest), longest)
+
+
+def _of_other_seeds(scores: Scores) -> Scores:
+    """The same entrant's runs, each in the place of the seed before: a second set of its own."""
+    return Scores(
+        lrs=scores.lrs,
+        rows=tuple((*rows[1:], *rows[:1]) for rows in scores.rows),
+        budget_equivalents=np.roll(scores.budget_equivalents, -1, axis=1),
+        clipped=np.roll(scores.clipped, -1, axis=1),
+        lost=np.roll(scores.lost, -1, axis=1),
+    )

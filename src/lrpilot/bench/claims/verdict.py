@@ -1,0 +1,84 @@
+"""What became of a claim: everything that a table, a page or a program wants to know of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from lrpilot.bench.claims.rules import Ruling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What became of a claim. Shares and numbers are None where there is nothing to compute from.
+
+    estimate, low, high: the claim's number with its 95 % interval, in ``unit``.
+    reason: why it is not tested, or undecided for lack of tasks.
+    p, adjusted_p: two-sided, by itself and after Holm's correction; None for a control.
+    cells: pairs of method and comparator, on track T2 times rates. better to worse: verdicts on
+        them. missing: pairs of which runs are missing.
+    runs, lost, lost_by_comparators: runs of the method, those of them that did not end, and the
+        comparators' that did not.
+    edges: of the method's cells, those whose best rate is still at the edge of its grid.
+    by_margin: for the claim's margin and wider ones, the share not worse, and what it would be if
+        the method equalled the others and scattered as it does: seeds and margin allow no more.
+    strict, strict_null: the share by the 1 % yardstick, and that of an equal method.
+    average, interquartile, improvement: mean, mean of the middle half of the cells, and chance to
+        beat a comparator with a paired seed, of what the metric compares; ratios geometrically.
+    without_low, without_high: the lowest and highest number without one task, and which it is.
+    development, held_out: the number on these tasks alone.
+    inadmissible: cells left out since they tell nothing apart; with_inadmissible: the number with
+        them.
+    by_part: the number of each family and each comparator.
+    """
+
+    id: str
+    kind: str
+    statement: str
+    quote: str
+    source: str
+    track: str
+    protocol: str
+    method: str
+    comparators: tuple[str, ...]
+    threshold: float
+    direction: str
+    refuted_by: str
+    unit: str
+    verdict: Ruling
+    reason: str = ""
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    adjusted_p: float | None = None
+    tasks: int = 0
+    cells: int = 0
+    better: int = 0
+    not_worse: int = 0
+    undecided: int = 0
+    worse: int = 0
+    undecided_share: float | None = None
+    missing: int = 0
+    runs: int = 0
+    lost: int = 0
+    lost_by_comparators: int = 0
+    edges: int = 0
+    by_margin: tuple[tuple[float, float, float], ...] = ()
+    strict: float | None = None
+    strict_null: float | None = None
+    average: float | None = None
+    interquartile: float | None = None
+    improvement: float | None = None
+    without_low: tuple[float, str] | None = None
+    without_high: tuple[float, str] | None = None
+    development: float | None = None
+    held_out: float | None = None
+    inadmissible: tuple[str, ...] = ()
+    with_inadmissible: float | None = None
+    by_part: tuple[tuple[str, float], ...] = ()
+    controls: str = ""
+    command: str = ""
+
+    def as_json(self) -> dict[str, object]:
+        """The verdict as strict JSON-able data."""
+        return asdict(self)
