@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lrpilot.bench.answer import Row, rows
+from lrpilot.bench.claims.command import claims_table, run_claims, write_claims_page
 from lrpilot.bench.compare import compare as run_comparison
 from lrpilot.bench.engines import ENGINES, Engine
 from lrpilot.bench.explained import Filters, explain_file
@@ -30,6 +31,12 @@ from lrpilot.bench.replay import as_text as replay_text
 from lrpilot.bench.replay import replay_file
 from lrpilot.bench.replay_page import write_page
 from lrpilot.bench.report import write_report
+from lrpilot.bench.robustness.study import run_study
+from lrpilot.bench.robustness.tables import tables as study_tables
+from lrpilot.bench.runs import Where, check_export, check_store, find_runs
+from lrpilot.bench.runs import as_json as runs_json
+from lrpilot.bench.runs import as_text as runs_text
+from lrpilot.bench.runs import export as export_runs
 from lrpilot.bench.store import Store, StoreError
 from lrpilot.bench.suite import (
     DEFAULT_OPTIMIZERS,
@@ -37,9 +44,11 @@ from lrpilot.bench.suite import (
     DEFAULT_SEEDS,
     DEFAULT_TASKS,
     OPTIMIZERS,
+    SUITES,
 )
 from lrpilot.bench.table import footnote, tables
 from lrpilot.schedules import NAMED_SCHEDULES, named_schedule
+from lrpilot.schedules.checks import check_known
 from lrpilot.tasks import TASKS
 
 app = typer.Typer(
@@ -60,6 +69,7 @@ def cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
+CORES = cores()
 WorkersOption = Annotated[
     int,
     typer.Option(
@@ -115,7 +125,7 @@ def compare(
     steps: Annotated[
         int | None, typer.Option(help="Optimizer steps per trial. Default: the task's budget.")
     ] = None,
-    workers: WorkersOption = cores(),
+    workers: WorkersOption = CORES,
     store: Annotated[Path, typer.Option(help="Where trials are kept.")] = Path("runs.db"),
     report: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
     engine: EngineOption = "local",
@@ -222,6 +232,86 @@ def replay(
     show_text(replay_json(found) if json else replay_text(found), json=json)
 
 
+@app.command()
+def claims(
+    suite: Annotated[str, typer.Option(help=f"One of {', '.join(SUITES)}.")] = "quick",
+    study: Annotated[str | None, typer.Option(help="robustness: the study alone.")] = None,
+    store: Annotated[Path, typer.Option(help="Where trials are kept.")] = Path("claims.db"),
+    rows: Annotated[
+        Path | None, typer.Option(help="Judge these result rows; nothing is trained.")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the result rows there.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Write a page with pictures there.")] = None,
+    workers: WorkersOption = CORES,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    time_limit: TimeLimitOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Run what a suite's store lacks, and judge every claim."""
+    command = shlex.join(["lrpilot", *sys.argv[1:]])
+    with one_line_errors(ValueError, StoreError, OSError, ModuleNotFoundError):
+        if study is not None:
+            check_known("study", study, ("robustness",))
+            with Store(store) as trials:
+                result = run_study(trials, workers, STDERR)
+            found = [sheet.rich() for sheet in study_tables(result.summary)]
+            show_text(result.as_json() if json else found, json=json)
+            return
+        with Engine(engine, workers=workers, address=address, time_limit=time_limit) as place:
+            answer = run_claims(
+                suite,
+                store_path=store,
+                rows_path=rows,
+                save_path=save,
+                engine=place,
+                console=STDERR,
+                command=command,
+            )
+        if page is not None:
+            write_claims_page(page, answer)
+    show_text(answer.as_json() if json else [claims_table(answer.verdicts)], json=json)
+    if answer.failed:
+        fail(f"{answer.failed} trials failed; `lrpilot runs --status failed` has them", code=1)
+
+
+@app.command()
+def runs(
+    store: Annotated[Path, typer.Option(help="Where trials are kept.")] = Path("runs.db"),
+    task: Annotated[str | None, typer.Option(help="The trials of a task.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="The trials of an optimizer.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="The trials of a schedule.")] = None,
+    perturbation: Annotated[
+        str | None, typer.Option(help='The trials under a perturbation; "" for those under none.')
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="single or batched.")] = None,
+    lr: Annotated[float | None, typer.Option(help="The trials at a base rate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The trials of a seed.")] = None,
+    status: Annotated[str | None, typer.Option(help="done, diverged or failed.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=0, help="List the first so many, rather than count many.")
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Write all of them to a .csv or .parquet file instead.")
+    ] = None,
+    curves: Annotated[bool, typer.Option("--curves", help="Export their curves too.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """List, count or export the trials in a store."""
+    where = Where(task, optimizer, schedule, perturbation, engine, lr, seed, status)
+    with one_line_errors(ValueError, StoreError, OSError):
+        check_store(store)
+        if export is not None:
+            check_export(export, store)
+        with Store(store) as trials:
+            found = find_runs(trials, where, limit=limit)
+            if export is not None:
+                count = export_runs(trials, where, export, curves=curves)
+                STDERR.print(f"{count:,} trials exported to {export}", highlight=False)
+                return
+    show_text(runs_json(found) if json else runs_text(found), json=json)
+
+
 @app.command("tasks")
 def list_tasks() -> None:
     """List the built-in tasks."""
@@ -276,10 +366,12 @@ def one_line_errors(*kinds: type[Exception]) -> Generator[None, None, None]:
     """What the user can mend is one line and exit code 2; Ctrl-C keeps what is stored."""
     try:
         yield
-    except kinds or (ValueError,) as error:
-        fail(str(error), code=2)
     except KeyboardInterrupt:
         fail("interrupted; trials that had ended are stored, the same command goes on", code=130)
+    except Exception as error:
+        if not isinstance(error, kinds or ValueError):
+            raise
+        fail(str(error), code=2)
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -22,7 +22,7 @@ curves = st.builds(
 
 
 def power_law(exponent=0.5, seeds=10, sd=0.0, floor=0.0, seed=0) -> ReferenceCurve:
-    """R(h) = floor + h^-exponent, with noise shared by the horizons of a seed and noise that is not."""
+    """R(h) = floor + h^-exponent, with noise shared by a seed's horizons and noise that is not."""
     rng = np.random.default_rng(seed)
     noise = sd * (rng.normal(size=(1, seeds)) + 0.2 * rng.normal(size=(6, seeds)))
     losses = floor + np.array(HORIZONS)[:, None] ** -exponent * np.exp(noise)

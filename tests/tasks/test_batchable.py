@@ -11,7 +11,6 @@ from lrpilot.tasks import TASKS
 SEEDS = (0, 1, 2)
 
 
-
 class InDoublePrecision(TorchFunctionMode):
     """Data that losses close over has single precision; here all operations get double."""
 

@@ -18,7 +18,7 @@ from lrpilot.bench.plan import NOMINAL_STEPS
 from lrpilot.bench.replay import DECISIONS, first_move, log_as_json, shortened
 from lrpilot.bench.store import Store, StoreError
 from lrpilot.bench.trial import Outcome, Trial
-from lrpilot.schedules import Schedule, named_schedule
+from lrpilot.schedules import Schedule, Signal, named_schedule
 from lrpilot.schedules.checks import check_known
 from lrpilot.schedules.decisions import DecisionLog, is_number
 from lrpilot.schedules.explanation import Replay, explain, replay

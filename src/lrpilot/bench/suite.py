@@ -121,6 +121,11 @@ BASELINES_OF: Mapping[str, tuple[tuple[str, str], ...]] = {
     "rmsprop": (),
 }
 
+PACKAGED_OF: Mapping[str, tuple[tuple[str, str], ...]] = {
+    family: tuple(pair for pair in pairs if pair[0] in PACKAGED)
+    for family, pairs in BASELINES_OF.items()
+}
+
 # The rates of libraries' defaults.
 SHIPPED_LRS: Mapping[str, float] = {"momentum": 1e-3, "adamw": 1e-3, "rmsprop": 1e-2}
 
@@ -162,7 +167,7 @@ SUITES: Mapping[str, Suite] = {
         tasks=STANDARD_TASKS,
         families=("momentum", "adamw", "rmsprop"),
         schedules=SCHEDULES,
-        baselines=BASELINES_OF,
+        baselines=PACKAGED_OF,
     ),
     "full": Suite(
         name="full",

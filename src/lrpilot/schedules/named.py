@@ -40,9 +40,7 @@ def _transformers(base_lr: float) -> Greedy:
     The released code starts at the optimizer's rate, which may lie outside of its bounds.
     """
     lowest, highest = 1e-3 / base_lr, 1.0 / base_lr
-    return Greedy(
-        variant="transformers", min_scale=lowest, max_scale=highest, eps=1e-8 / base_lr
-    )
+    return Greedy(variant="transformers", min_scale=lowest, max_scale=highest, eps=1e-8 / base_lr)
 
 
 NAMED_SCHEDULES: Mapping[str, NamedSchedule] = {

@@ -70,9 +70,7 @@ def digits_vae(rng: np.random.Generator) -> Problem:
     def held_out_loss(values: Values, split: Split) -> Tensor:
         return loss(values, held_out_digits()[split])
 
-    return Problem(
-        parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss
-    )
+    return Problem(parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss)
 
 
 @cache
@@ -125,9 +123,7 @@ def patches_autoencoder(rng: np.random.Generator) -> Problem:
     def held_out_loss(values: Values, split: Split) -> Tensor:
         return loss(values, held_out_patches()[split])
 
-    return Problem(
-        parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss
-    )
+    return Problem(parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss)
 
 
 def noisy_patches(part: str, n: int, rng: np.random.Generator) -> Batch:
@@ -146,7 +142,7 @@ def held_out_patches() -> dict[str, Batch]:
 
 DIGITS_VAE = TrainingTask(
     name="digits-vae",
-    summary="variational autoencoder 64-128-8-128-64 of shifted digits, 19,792 parameters, batch 64",
+    summary="variational autoencoder 64-128-8-128-64 of moved digits, 19,792 parameters, batch 64",
     metric="negative evidence bound (nats, up to a constant)",
     total_steps=1000,
     lrs={"sgd": 1e-3, "momentum": 1e-3, "adam": 0.003, "adamw": 0.003, "rmsprop": 0.003},

@@ -74,9 +74,7 @@ def classify_digits(model: nn.Module, rng: np.random.Generator) -> Problem:
         model.train()
         return held_out
 
-    return Problem(
-        parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss
-    )
+    return Problem(parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss)
 
 
 DIGITS_MLP = TrainingTask(

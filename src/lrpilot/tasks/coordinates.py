@@ -81,9 +81,7 @@ def flower_coordinates(rng: np.random.Generator) -> Problem:
     def held_out_loss(values: Values, split: Split) -> Tensor:
         return loss(values, (examples[split].inputs, examples[split].targets))
 
-    return Problem(
-        parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss
-    )
+    return Problem(parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss)
 
 
 FLOWER_COORDINATES = TrainingTask(

@@ -76,7 +76,7 @@ def bytes_lora(rng: np.random.Generator) -> Problem:
 
 BYTES_LORA = TrainingTask(
     name="bytes-lora",
-    summary="rank-4 fine-tuning of a code model to prose in capitals, 9,472 parameters, batch 16x32",
+    summary="rank-4 fine-tuning of a code model to capital prose, 9,472 parameters, batch 16x32",
     metric="cross-entropy (nats per byte)",
     total_steps=400,
     lrs={"sgd": 0.3, "momentum": 0.3, "adam": 0.03, "adamw": 0.03, "rmsprop": 0.003},

@@ -90,9 +90,7 @@ def bytes_lm(rng: np.random.Generator) -> Problem:
         last = len(text[split]) - CONTEXT - 1
         return loss(values, windows(split, torch.linspace(0, last, HELD_OUT_WINDOWS).long()))
 
-    return Problem(
-        parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss
-    )
+    return Problem(parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss)
 
 
 BYTES_LM = TrainingTask(

@@ -125,11 +125,11 @@ def fit_rows(V: Tensor, H: Tensor) -> Tensor:
 def dictionary(V: Tensor, rank: int) -> Tensor:
     """A good H >= 0 for all rows of ``V``, by fits of W and H in turn from a random start."""
     start = np.random.default_rng(SPLIT_SEED).uniform(size=(rank, V.shape[1]))
-    H = torch.from_numpy(start).to(V)
+    learnt = torch.from_numpy(start).to(V)
     for _ in range(ROUNDS):
-        W = fit_rows(V, H)
-        H = fit_rows(V.T, W.T).T
-    return H
+        W = fit_rows(V, learnt)
+        learnt = fit_rows(V.T, W.T).T
+    return learnt
 
 
 def squared_norm(matrix: Tensor) -> Tensor:

@@ -97,9 +97,7 @@ def shapes_cnn(rng: np.random.Generator) -> Problem:
     def held_out_loss(values: Values, split: Split) -> Tensor:
         return loss(values, held_out_shapes()[split])
 
-    return Problem(
-        parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss
-    )
+    return Problem(parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss)
 
 
 SHAPES_CNN = TrainingTask(

@@ -52,9 +52,7 @@ class TrainingRun:
 
     def __init__(self, problem: Problem, optimizer: OptimizerFactory) -> None:
         self.problem = problem
-        self.parameters = [
-            value.clone().requires_grad_() for value in problem.parameters.values()
-        ]
+        self.parameters = [value.clone().requires_grad_() for value in problem.parameters.values()]
         self.values = dict(zip(problem.parameters, self.parameters, strict=True)) | dict(
             problem.fixed
         )

@@ -144,9 +144,7 @@ def classify_waves(model: nn.Module, rng: np.random.Generator) -> Problem:
     def held_out_loss(values: Values, split: Split) -> Tensor:
         return loss(values, held_out_signals()[split])
 
-    return Problem(
-        parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss
-    )
+    return Problem(parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss)
 
 
 WAVES_MLP = TrainingTask(

@@ -108,7 +108,7 @@ def load_claims() -> ClaimsFile:
 
     Raises ValueError, naming the claim and the field, if the file is not well-formed.
     """
-    return read_claims((files(__package__) / "claims.toml").read_text(encoding="utf-8"))
+    return read_claims((files("lrpilot.bench.claims") / "claims.toml").read_text(encoding="utf-8"))
 
 
 def read_claims(text: str) -> ClaimsFile:
@@ -133,7 +133,7 @@ def _claim(entry: dict[str, Any], sets: Mapping[str, Sequence[str]]) -> Claim:
     named: list[str] = entry["comparators"]
     comparators = [one for each in named for one in sets.get(each, [each])]
     return Claim(
-        **{
+        **{  # pyright: ignore[reportArgumentType]
             **entry,
             "comparators": tuple(dict.fromkeys(comparators)),
             "families": tuple(entry["families"]),

@@ -55,9 +55,8 @@ def evaluate(
     found = [each.verdict((development, held_out)) for each in judged]
     tested = [at for at, one in enumerate(found) if one.p is not None and one.kind == "claim"]
     adjusted = dict(zip(tested, holm([found[at].p or 0.0 for at in tested]), strict=True))
-    ruled = [
-        each.ruled(one, adjusted.get(at)) for at, (each, one) in enumerate(zip(judged, found))
-    ]
+    pairs = enumerate(zip(judged, found, strict=True))
+    ruled = [each.ruled(one, adjusted.get(at)) for at, (each, one) in pairs]
     controls = [one for one in ruled if one.kind == "control" and one.cells]
     held = sum(one.verdict == "supported" for one in controls)
     summary = f"{held} of {len(controls)} controls came out as they must"
@@ -161,8 +160,10 @@ class _Judged:
             return "the study has not been run, or its rows were not given"
         if self.all:
             return "no cell that was run can tell schedules apart"
-        return f"none of its {self.missing} cells has been run in full" if self.missing else (
-            "the suite has none of its entrants"
+        return (
+            f"none of its {self.missing} cells has been run in full"
+            if self.missing
+            else ("the suite has none of its entrants")
         )
 
     def _protocol(self) -> str:

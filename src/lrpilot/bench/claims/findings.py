@@ -120,7 +120,7 @@ class Findings:
         steps = steps or self.steps(task)
         key = (task, entrant, steps)
         if key not in self._choices:
-            by_rate = self._runs.get((task, *entrant, steps), {})
+            by_rate = self._runs.get((task, *entrant, steps), {})  # pyright: ignore[reportArgumentType, reportCallIssue]
             tried = sorted(lr for lr in by_rate if all(s in by_rate[lr] for s in TUNING_SEEDS))
             losses = [[by_rate[lr][s].validation_loss for s in TUNING_SEEDS] for lr in tried]
             self._choices[key] = tune(tried, losses) if tried else None
@@ -144,7 +144,7 @@ class Findings:
 
     def _score(self, cell: Cell, entrant: Entrant, track: Track) -> Scores | None:
         curve, lrs = self.curve(cell), self._rates(cell, entrant, track)
-        by_rate = self._runs.get((cell.task, *entrant, self.steps(cell.task)), {})
+        by_rate = self._runs.get((cell.task, *entrant, self.steps(cell.task)), {})  # pyright: ignore[reportArgumentType, reportCallIssue]
         seeds = self.suite.evaluation_seeds
         if curve is None or not lrs:
             return None
@@ -234,6 +234,5 @@ class Findings:
 def evaluations(row: ResultRow) -> list[tuple[int, float]]:
     """(steps taken, validation loss), as the row's evaluations were spread over its budget."""
     return [
-        (round(row.total_steps * at / EVALUATIONS), loss)
-        for at, loss in enumerate(row.evaluations)
+        (round(row.total_steps * at / EVALUATIONS), loss) for at, loss in enumerate(row.evaluations)
     ]

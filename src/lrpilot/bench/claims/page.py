@@ -49,10 +49,8 @@ def number(verdict: Verdict) -> str:
     """The claim's number with its interval and unit, or a dash."""
     if verdict.estimate is None or verdict.low is None or verdict.high is None:
         return "-"
-    return (
-        f"{verdict.estimate:.2f} [{verdict.low:.2f}, {verdict.high:.2f}] {verdict.unit}".replace(
-            "-", "−"
-        )
+    return f"{verdict.estimate:.2f} [{verdict.low:.2f}, {verdict.high:.2f}] {verdict.unit}".replace(
+        "-", "−"
     )
 
 
@@ -210,7 +208,8 @@ def _methods(table: Sequence[Standing]) -> Iterator[str]:
 def _admission(findings: Findings) -> Iterator[str]:
     refused = {cell: reasons for cell, reasons in findings.reasons.items() if reasons}
     admitted = len(findings.reasons) - len(refused)
-    yield f"{admitted} of {len(findings.reasons)} pairs of task and family take part in the numbers."
+    pairs = len(findings.reasons)
+    yield f"{admitted} of {pairs} pairs of task and family take part in the numbers."
     yield "The others are listed with the reasons; the details above have the numbers with them."
     yield ""
     yield "| task | family | why |"

@@ -83,7 +83,7 @@ def draw_all(folder: Path, findings: Findings, standings: Sequence[Standing]) ->
         ),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE):  # pyright: ignore[reportArgumentType]
         for name, (draw, caption) in pictures.items():
             figure = draw()
             figure.savefig(folder / name, metadata={"Date": None, "Creator": None})
@@ -91,7 +91,7 @@ def draw_all(folder: Path, findings: Findings, standings: Sequence[Standing]) ->
     return drawn
 
 
-@contextmanager
+@contextmanager  # pyright: ignore[reportDeprecated]
 def _panels(count: int, width: float, height: float) -> Iterator[tuple[Figure, list[Axes]]]:
     figure = Figure(figsize=(width, height), layout="constrained")
     found = figure.subplots(1, count, squeeze=False, sharey=True)
@@ -225,15 +225,15 @@ def _log2_ratio(findings: Findings, name: str, cell: Cell) -> float:
     return float(np.log2(mine.budget_equivalents / reference.budget_equivalents).mean())
 
 
-def _heat(
+def _heat(  # pyright: ignore[reportUnknownParameterType]
     axes: Axes,
     values: Array,
     limits: tuple[float, float],
     rows: Sequence[str],
     columns: Sequence[str],
-) -> mpl.image.AxesImage:
+) -> mpl.image.AxesImage:  # pyright: ignore[reportAttributeAccessIssue]
     # Orange is worse, blue is better; a scale that colour-blind readers can tell.
-    colours = mpl.colors.LinearSegmentedColormap.from_list(
+    colours = mpl.colors.LinearSegmentedColormap.from_list(  # pyright: ignore[reportAttributeAccessIssue]
         "worse to better", [COLOURS[1], "#ffffff", COLOURS[0]]
     )
     colours.set_bad(EMPTY)

@@ -89,7 +89,7 @@ def estimate(
         verdicts = verdicts_by_task((each.cell.task, each.verdicts) for each in comparisons)
         share = share_not_worse(verdicts, rng=rng, draws=draws)
         given = {task: [_given(one) for one in row] for task, row in verdicts.items()}
-        possible = share_not_worse(given, rng=rng, draws=draws)
+        possible = share_not_worse(given, rng=rng, draws=draws)  # pyright: ignore[reportArgumentType]
         found = Estimate(share.value, share.low, share.high)
         return found, Bounds(share.low, share.high, possible.high)
     cells = cells_of(metric, comparisons)
@@ -155,7 +155,10 @@ def strict(
     ours = [_finals(row) for each in comparisons for row in each.mine.rows]
     theirs = [_finals(row) for each in comparisons for row in each.theirs.rows]
     differences = [
-        [a - b if math.isfinite(a) and math.isfinite(b) else math.inf for a, b in zip(one, other)]
+        [
+            a - b if math.isfinite(a) and math.isfinite(b) else math.inf
+            for a, b in zip(one, other, strict=False)
+        ]
         for one, other in zip(ours, theirs, strict=True)
     ]
     finite = [sum(map(math.isfinite, row)) > 1 for row in differences]
