@@ -151,7 +151,7 @@ NMF_PHOTO = TrainingTask(
     name="nmf-photo",
     summary="NMF of 2,544 patches of 8x8 pixels at rank 16, 25,220 parameters, blocks 64x16",
     metric="relative squared error",
-    total_steps=1500,
+    total_steps=1000,
     lrs={"sgd": 10.0, "momentum": 3.0, "adam": 0.1, "adamw": 0.1, "rmsprop": 0.1},
     build=nmf_photo,
 )

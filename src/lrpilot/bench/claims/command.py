@@ -150,7 +150,7 @@ def claims_table(verdicts: Sequence[Verdict]) -> Table:
         table.add_row(
             verdict.id,
             verdict.statement,
-            shown.replace("[", r"\["),
+            shown,
             f"{verdict.direction} {verdict.threshold:g}",
             f"[{style}]{verdict.verdict}[/]",
         )
