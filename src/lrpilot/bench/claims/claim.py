@@ -19,8 +19,7 @@ Metric = Literal[
     "usable decades",
     "decades near its best",
     "expected best of 3",
-    "penalty under perturbation",
-    "loss under perturbation",
+    "study",
 ]
 UNITS: Mapping[str, str] = {
     "share not worse": "of cells",
@@ -30,8 +29,7 @@ UNITS: Mapping[str, str] = {
     "usable decades": "decades more",
     "decades near its best": "decades more",
     "expected best of 3": "x the budget",
-    "penalty under perturbation": "x the penalty",
-    "loss under perturbation": "x the loss",
+    "study": "",
 }
 TRACKS = ("T0", "T1", "T2", "T3", "study")
 
@@ -134,6 +132,10 @@ def _claim(entry: dict[str, Any], sets: Mapping[str, Sequence[str]]) -> Claim:
             raise ValueError(f"claim {name} {problem} {', '.join(sorted(found))}")
     named: list[str] = entry["comparators"]
     comparators = [one for each in named for one in sets.get(each, [each])]
-    entry["comparators"] = tuple(dict.fromkeys(comparators))
-    entry["families"] = tuple(entry["families"])
-    return Claim(**entry)
+    return Claim(
+        **{  # pyright: ignore[reportArgumentType]
+            **entry,
+            "comparators": tuple(dict.fromkeys(comparators)),
+            "families": tuple(entry["families"]),
+        }
+    )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 from lrpilot.bench.claims.findings import Array, Cell, Findings
 from lrpilot.bench.claims.overview import (
@@ -92,10 +91,11 @@ def draw_all(folder: Path, findings: Findings, standings: Sequence[Standing]) ->
     return drawn
 
 
-def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+@contextmanager  # pyright: ignore[reportDeprecated]
+def _panels(count: int, width: float, height: float) -> Iterator[tuple[Figure, list[Axes]]]:
     figure = Figure(figsize=(width, height), layout="constrained")
     found = figure.subplots(1, count, squeeze=False, sharey=True)
-    return figure, [found[0, at] for at in range(count)]
+    yield figure, [found[0, at] for at in range(count)]
 
 
 def _line(axes: Axes, name: str, x: Sequence[float], y: Sequence[float], *, steps: bool) -> None:
@@ -117,49 +117,49 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 def _profiles(findings: Findings) -> Figure:
     taus = np.linspace(1, LONGEST, 121).tolist()
-    figure, panels = _panels(2, 9, 3.4)
-    for axes, target in zip(panels, (1.0, 0.5), strict=True):
-        for name, ratios in profiles(findings, FEATURED, target).items():
-            _line(axes, name, taus, performance_profile(ratios, taus), steps=True)
-        axes.set(
-            xlabel="steps over the fewest",
-            title="to the loss at the full budget" if target == 1 else "at half of it",
-            ylim=(0, 1),
-            xlim=(1, LONGEST),
-        )
-    panels[0].set_ylabel("share of cells")
-    _legend(figure, panels[0])
+    with _panels(2, 9, 3.4) as (figure, panels):
+        for axes, target in zip(panels, (1.0, 0.5), strict=True):
+            for name, ratios in profiles(findings, FEATURED, target).items():
+                _line(axes, name, taus, performance_profile(ratios, taus), steps=True)
+            axes.set(
+                xlabel="steps over the fewest",
+                title="to the loss at the full budget" if target == 1 else "at half of it",
+                ylim=(0, 1),
+                xlim=(1, LONGEST),
+            )
+        panels[0].set_ylabel("share of cells")
+        _legend(figure, panels[0])
     return figure
 
 
 def _responses(findings: Findings) -> Figure:
     families = findings.suite.families
-    figure, panels = _panels(len(families), 3.2 * len(families) + 1.6, 3.4)
-    for axes, family in zip(panels, families, strict=True):
-        for name in FEATURED:
-            found = responses(findings, name, family)
-            most = max((len(values) for values in found.values()), default=0)
-            # Rates that few tasks have would show these tasks, not the rate.
-            kept = {at: values for at, values in found.items() if 2 * len(values) > most}
-            means = [math.exp(fmean(map(math.log, values))) for values in kept.values()]
-            if kept:
-                _line(axes, name, [10 ** (at / 2) for at in kept], means, steps=False)
-        axes.axhline(USABLE, color="#888888", linewidth=0.8)
-        axes.set(xscale="log", yscale="log", title=family, xlabel="rate over the tuned one")
-        axes.set_yticks([0.25, 0.5, 1.0], ["0.25", "0.5", "1"])
-        axes.minorticks_off()
-    panels[0].set_ylabel("budget-equivalent")
-    _legend(figure, panels[0])
+    with _panels(len(families), 3.2 * len(families) + 1.6, 3.4) as (figure, panels):
+        for axes, family in zip(panels, families, strict=True):
+            for name in FEATURED:
+                found = responses(findings, name, family)
+                most = max((len(values) for values in found.values()), default=0)
+                # Rates that few tasks have would show these tasks, not the rate.
+                kept = {at: values for at, values in found.items() if 2 * len(values) > most}
+                means = [math.exp(fmean(map(math.log, values))) for values in kept.values()]
+                if kept:
+                    _line(axes, name, [10 ** (at / 2) for at in kept], means, steps=False)
+            axes.axhline(USABLE, color="#888888", linewidth=0.8)
+            axes.set(xscale="log", yscale="log", title=family, xlabel="rate over the tuned one")
+            axes.set_yticks([0.25, 0.5, 1.0], ["0.25", "0.5", "1"])
+            axes.minorticks_off()
+        panels[0].set_ylabel("budget-equivalent")
+        _legend(figure, panels[0])
     return figure
 
 
 def _trials(standings: Sequence[Standing]) -> Figure:
-    figure, panels = _panels(1, 6, 3.4)
-    for standing in standings:
-        if standing.name in FEATURED and standing.best_of:
-            _line(panels[0], standing.name, TRIALS, standing.best_of, steps=False)
-    panels[0].set(xlabel="random rates tried", ylabel="budget-equivalent", xticks=TRIALS)
-    _legend(figure, panels[0])
+    with _panels(1, 6, 3.4) as (figure, panels):
+        for standing in standings:
+            if standing.name in FEATURED and standing.best_of:
+                _line(panels[0], standing.name, TRIALS, standing.best_of, steps=False)
+        panels[0].set(xlabel="random rates tried", ylabel="budget-equivalent", xticks=TRIALS)
+        _legend(figure, panels[0])
     return figure
 
 
@@ -225,15 +225,15 @@ def _log2_ratio(findings: Findings, name: str, cell: Cell) -> float:
     return float(np.log2(mine.budget_equivalents / reference.budget_equivalents).mean())
 
 
-def _heat(
+def _heat(  # pyright: ignore[reportUnknownParameterType]
     axes: Axes,
     values: Array,
     limits: tuple[float, float],
     rows: Sequence[str],
     columns: Sequence[str],
-) -> AxesImage:
+) -> mpl.image.AxesImage:  # pyright: ignore[reportAttributeAccessIssue]
     # Orange is worse, blue is better; a scale that colour-blind readers can tell.
-    colours = LinearSegmentedColormap.from_list(
+    colours = mpl.colors.LinearSegmentedColormap.from_list(  # pyright: ignore[reportAttributeAccessIssue]
         "worse to better", [COLOURS[1], "#ffffff", COLOURS[0]]
     )
     colours.set_bad(EMPTY)

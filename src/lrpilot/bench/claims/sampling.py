@@ -88,8 +88,8 @@ def estimate(
     if metric == "share not worse":
         verdicts = verdicts_by_task((each.cell.task, each.verdicts) for each in comparisons)
         share = share_not_worse(verdicts, rng=rng, draws=draws)
-        given = {task: list(map(_given, row)) for task, row in verdicts.items()}
-        possible = share_not_worse(given, rng=rng, draws=draws)
+        given = {task: [_given(one) for one in row] for task, row in verdicts.items()}
+        possible = share_not_worse(given, rng=rng, draws=draws)  # pyright: ignore[reportArgumentType]
         found = Estimate(share.value, share.low, share.high)
         return found, Bounds(share.low, share.high, possible.high)
     cells = cells_of(metric, comparisons)
@@ -157,7 +157,7 @@ def strict(
     differences = [
         [
             a - b if math.isfinite(a) and math.isfinite(b) else math.inf
-            for a, b in zip(one, other, strict=True)
+            for a, b in zip(one, other, strict=False)
         ]
         for one, other in zip(ours, theirs, strict=True)
     ]
