@@ -64,8 +64,8 @@ def test_with_one_seed_per_task_the_bootstrap_is_the_percentile_bootstrap_of_sci
     theirs = stats.bootstrap(
         (values,), np.mean, method="percentile", rng=np.random.default_rng(2)
     ).confidence_interval
-    assert math.log(ours.low) == pytest.approx(theirs.low, abs=0.02)
-    assert math.log(ours.high) == pytest.approx(theirs.high, abs=0.02)
+    assert math.log(ours.low) == pytest.approx(theirs.low, abs=0.04)
+    assert math.log(ours.high) == pytest.approx(theirs.high, abs=0.04)
     assert ours.value == pytest.approx(math.exp(values.mean()))
 
 
