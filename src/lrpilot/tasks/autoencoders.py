@@ -22,7 +22,7 @@ from lrpilot.tasks.training import (
 )
 
 PATCH = 8  # pixels, each way
-PATCHES_BATCH = 32
+PATCHES_BATCH = 16
 PATCHES_NOISE = 0.5  # in deviations of a pixel
 PATCHES_HELD_OUT = 600
 
@@ -151,9 +151,9 @@ DIGITS_VAE = TrainingTask(
 
 PATCHES_AUTOENCODER = TrainingTask(
     name="patches-autoencoder",
-    summary="autoencoder 192-128-32-128-192 of 8x8 photo patches, 57,824 parameters, batch 64",
+    summary="autoencoder 192-128-32-128-192 of 8x8 noisy photo patches, 57,824 parameters, batch 16",
     metric="mean squared error / variance",
     total_steps=1000,
-    lrs={"sgd": 0.3, "momentum": 0.3, "adam": 0.003, "adamw": 0.003, "rmsprop": 0.001},
+    lrs={"sgd": 1.0, "momentum": 0.1, "adam": 0.003, "adamw": 0.003, "rmsprop": 0.001},
     build=patches_autoencoder,
 )
