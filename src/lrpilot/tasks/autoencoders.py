@@ -151,7 +151,7 @@ DIGITS_VAE = TrainingTask(
 
 PATCHES_AUTOENCODER = TrainingTask(
     name="patches-autoencoder",
-    summary="autoencoder 192-128-32-128-192 of 8x8 noisy photo patches, 57,824 parameters, batch 16",
+    summary="autoencoder 192-128-32-128-192 of noisy 8x8 patches, 57,824 parameters, batch 16",
     metric="mean squared error / variance",
     total_steps=1000,
     lrs={"sgd": 1.0, "momentum": 0.1, "adam": 0.003, "adamw": 0.003, "rmsprop": 0.001},
