@@ -17,9 +17,10 @@ Metric = Literal[
     "faster",
     "faster per compute",
     "usable decades",
-    "decades near its best",
     "expected best of 3",
-    "study",
+    "penalty under perturbation",
+    "loss under perturbation",
+    "none",
 ]
 UNITS: Mapping[str, str] = {
     "share not worse": "of cells",
@@ -27,9 +28,10 @@ UNITS: Mapping[str, str] = {
     "faster": "chance to be there first",
     "faster per compute": "chance to be there first",
     "usable decades": "decades more",
-    "decades near its best": "decades more",
     "expected best of 3": "x the budget",
-    "study": "",
+    "penalty under perturbation": "x the penalty",
+    "loss under perturbation": "x the loss",
+    "none": "",
 }
 TRACKS = ("T0", "T1", "T2", "T3", "study")
 
@@ -79,6 +81,11 @@ class Claim:
                 raise ValueError(
                     f"{name} of claim {self.id} must be one of {', '.join(known)}, got {value!r}"
                 )
+        if self.metric == "none" and not self.untested:
+            raise ValueError(
+                f"metric of claim {self.id} is none, which nothing can decide; give one, or say in "
+                f"untested why there is none yet"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,10 +139,6 @@ def _claim(entry: dict[str, Any], sets: Mapping[str, Sequence[str]]) -> Claim:
             raise ValueError(f"claim {name} {problem} {', '.join(sorted(found))}")
     named: list[str] = entry["comparators"]
     comparators = [one for each in named for one in sets.get(each, [each])]
-    return Claim(
-        **{  # pyright: ignore[reportArgumentType]
-            **entry,
-            "comparators": tuple(dict.fromkeys(comparators)),
-            "families": tuple(entry["families"]),
-        }
-    )
+    entry["comparators"] = tuple(dict.fromkeys(comparators))
+    entry["families"] = tuple(entry["families"])
+    return Claim(**entry)

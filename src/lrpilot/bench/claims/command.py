@@ -13,6 +13,7 @@ from types import ModuleType
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lrpilot.bench.claims.claim import load_claims
 from lrpilot.bench.claims.evaluate import evaluate
@@ -20,27 +21,30 @@ from lrpilot.bench.claims.findings import Entrant, Findings
 from lrpilot.bench.claims.verdict import Verdict
 from lrpilot.bench.engines import Engine
 from lrpilot.bench.results import ResultRow, load_rows, result_row, save_rows
+from lrpilot.bench.robustness.rows import load_rows as load_study
+from lrpilot.bench.robustness.summary import summarise
 from lrpilot.bench.stages import Stages
 from lrpilot.bench.store import Store
 from lrpilot.bench.suite import DEVELOPMENT, HELD_OUT, SUITES, Suite
 from lrpilot.schedules.checks import check_known
 
+STUDY_ROWS = "robustness.csv.gz"
 TELL_EVERY = 5.0  # seconds
 VERDICT_STYLES = {"supported": "green", "refuted": "red", "not tested": "dim"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimsAnswer:
-    """Verdicts, what they are computed from, and what the rows say of themselves."""
+    """Verdicts, what they are computed from, and what the rows say of themselves.
+
+    failed: trials of the store that failed, which is not to say diverged; 0 where rows were read,
+        whose failures are on the page.
+    """
 
     verdicts: list[Verdict]
     findings: Findings
     about: Mapping[str, str]
-
-    @property
-    def failed(self) -> int:
-        """How many trials failed, which is not to say diverged."""
-        return self.findings.failed
+    failed: int
 
     def as_json(self) -> list[dict[str, object]]:
         """One object per claim."""
@@ -56,6 +60,7 @@ def run_claims(
     engine: Engine,
     console: Console,
     command: str,
+    study_path: Path | None = None,
 ) -> ClaimsAnswer:
     """Verdicts on all claims, from a suite's trials.
 
@@ -63,6 +68,7 @@ def run_claims(
     store_path: otherwise, where trials are kept. Those that it lacks are run.
     save_path: where to write the rows, if anywhere.
     command: what was called; the rows keep it.
+    study_path: rows of the robustness study; None for those beside ``rows_path``, if there are.
 
     Raises ValueError for an unknown suite, or rows that are of another; StoreError.
     """
@@ -71,6 +77,8 @@ def run_claims(
     if rows_path is None:
         about, rows = trained(suite, store_path, save_path, engine, console, command)
         command = f"lrpilot claims --suite {suite_name} --store {store_path}"
+        if save_path is not None:
+            command = f"lrpilot claims --suite {suite_name} --rows {save_path}"
     else:
         about, rows = load_rows(rows_path)
         if about.get("suite", suite_name) != suite_name:
@@ -79,11 +87,27 @@ def run_claims(
                 f"{about['suite']}"
             )
         command = f"lrpilot claims --suite {suite_name} --rows {rows_path}"
+        beside = rows_path.with_name(STUDY_ROWS)
+        study_path = beside if study_path is None and beside.exists() else study_path
+    study = None
+    if study_path is not None:
+        study = summarise(load_study(study_path)[1])
+        about = {**about, "robustness study": str(study_path)}
     findings = Findings(rows, suite)
     verdicts = evaluate(
-        load_claims(), findings, development=DEVELOPMENT, held_out=HELD_OUT, command=command
+        load_claims(),
+        findings,
+        study=study,
+        development=DEVELOPMENT,
+        held_out=HELD_OUT,
+        command=command,
     )
-    return ClaimsAnswer(verdicts=verdicts, findings=findings, about=about)
+    return ClaimsAnswer(
+        verdicts=verdicts,
+        findings=findings,
+        about=about,
+        failed=findings.failed if rows_path is None else 0,
+    )
 
 
 def trained(
@@ -146,13 +170,10 @@ def claims_table(verdicts: Sequence[Verdict]) -> Table:
         if verdict.estimate is not None:
             low, high = verdict.low or 0.0, verdict.high or 0.0
             shown = f"{verdict.estimate:.2f} [{low:.2f}, {high:.2f}] {verdict.unit}"
-        style = VERDICT_STYLES.get(verdict.verdict, "yellow")
         table.add_row(
-            verdict.id,
-            verdict.statement,
-            shown,
+            *map(Text, (verdict.id, verdict.statement, shown)),
             f"{verdict.direction} {verdict.threshold:g}",
-            f"[{style}]{verdict.verdict}[/]",
+            Text(verdict.verdict, VERDICT_STYLES.get(verdict.verdict, "yellow")),
         )
     return table
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lrpilot.bench.claims.claim import Claim
 from lrpilot.bench.claims.findings import (
@@ -19,13 +20,15 @@ from lrpilot.bench.claims.findings import (
     Track,
     evaluations,
 )
-from lrpilot.bench.paired import CellVerdict, cell_verdict
+from lrpilot.bench.paired import CellVerdict
 from lrpilot.bench.reference import ReferenceCurve
-from lrpilot.bench.response import USABLE, expected_best, robustness_range
+from lrpilot.bench.response import expected_best, robustness_range
 from lrpilot.bench.results import ResultRow
 from lrpilot.bench.speed import LONGEST, compute_adjusted, steps_to_target
 from lrpilot.bench.stats import CONFIDENCE, t_quantile
 
+# By level, so that -1 is the last.
+LEVELS: tuple[CellVerdict, ...] = ("undecided", "not worse", "better", "worse")
 TRIALS = 3  # of the metric "expected best of 3"
 
 
@@ -74,24 +77,13 @@ def compared(
 
 def verdicts_of(differences: Array, uninformative: Mask, margin: float) -> tuple[CellVerdict, ...]:
     """`cell_verdict` of each row of (rates, seeds): the same, in one go."""
-    count = differences.shape[1]
-    if count < 2:
-        return ("undecided",) * len(differences)
-    means = differences.mean(axis=1)
-    halves = t_quantile(CONFIDENCE, count) * differences.std(axis=1, ddof=1) / math.sqrt(count)
     bound = math.log1p(-margin)
-    found: list[CellVerdict] = []
-    for at, (mean, half) in enumerate(zip(means.tolist(), halves.tolist(), strict=True)):
-        if uninformative[at].any():
-            row, without = differences[at].tolist(), uninformative[at].tolist()
-            found.append(cell_verdict(row, margin=margin, uninformative=without).verdict)
-        elif mean - half > 0:
-            found.append("better")
-        elif mean - half > bound:
-            found.append("not worse")
-        else:
-            found.append("worse" if mean + half < bound else "undecided")
-    return tuple(found)
+    everything = _levels(differences, np.ones_like(uninformative), bound)
+    if not uninformative.any():
+        return tuple(LEVELS[level] for level in everything.tolist())
+    informative = _levels(differences, ~uninformative, bound)
+    pairs = zip(everything.tolist(), informative.tolist(), strict=True)
+    return tuple(LEVELS[_weaker(one, other)] for one, other in pairs)
 
 
 def ceiling_of(comparison: Comparison, margin: float) -> tuple[CellVerdict, ...]:
@@ -117,15 +109,13 @@ def steps_taken(
     return compute_adjusted(steps, row.extra_forwards * steps / row.total_steps)
 
 
-def decades(scores: Scores, seed: int, *, own: bool = False) -> float:
+def decades(scores: Scores, seed: int) -> float:
     """The robustness range of one seed: how many decades of rates are usable.
 
-    own: usable is `USABLE` of the entrant's own best budget-equivalent, not of the budget. That
-    flatters an entrant that is bad everywhere.
+    Usable by the budget, never by the entrant's own best: a budget-equivalent cannot fall below the
+    end of the reference curve, so an entrant that is bad everywhere would never be far from it.
     """
-    values = scores.budget_equivalents[:, seed]
-    level = USABLE * float(values.max()) if own else USABLE
-    return robustness_range(scores.lrs, values.tolist(), level).decades
+    return robustness_range(scores.lrs, scores.budget_equivalents[:, seed].tolist()).decades
 
 
 def expected_log_best(scores: Scores, seed: int, trials: int) -> float:
@@ -134,6 +124,26 @@ def expected_log_best(scores: Scores, seed: int, trials: int) -> float:
     chosen_by = [-math.inf if loss is None else -loss for loss in losses]
     reported = np.log(scores.budget_equivalents[:, seed]).tolist()
     return expected_best(chosen_by, trials, reported)
+
+
+def _levels(differences: Array, counted: Mask, bound: float) -> NDArray[np.intp]:
+    """Of each row, the level of the verdict on the differences that are counted."""
+    count = counted.sum(axis=1)
+    some = np.maximum(count, 1)
+    means = np.where(counted, differences, 0.0).sum(axis=1) / some
+    squares = np.where(counted, differences - means[:, None], 0.0) ** 2
+    errors = np.sqrt(squares.sum(axis=1) / np.maximum(count - 1, 1) / some)
+    halves = np.array([t_quantile(CONFIDENCE, max(n, 2)) for n in count.tolist()]) * errors
+    level = np.where(means - halves > 0, 2, np.where(means - halves > bound, 1, 0))
+    level = np.where((level == 0) & (means + halves < bound), -1, level)
+    return np.where(count < 2, 0, level)
+
+
+def _weaker(one: int, other: int) -> int:
+    """Of two levels; those of opposite sides leave it undecided."""
+    if one == other:
+        return one
+    return min(one, other) if min(one, other) > 0 else 0
 
 
 Measured = tuple[Array, Mask]
@@ -170,10 +180,9 @@ def _decades(
     claim: Claim, findings: Findings, cell: Cell, mine: Scores, theirs: Scores
 ) -> Measured | None:
     """How many decades more are usable."""
-    del findings, cell
-    own = claim.metric == "decades near its best"
+    del claim, findings, cell
     ranges = [
-        [decades(scores, seed, own=own) for seed in range(scores.budget_equivalents.shape[1])]
+        [decades(scores, seed) for seed in range(scores.budget_equivalents.shape[1])]
         for scores in (mine, theirs)
     ]
     differences = np.array([ranges[0]]) - np.array([ranges[1]])
@@ -199,7 +208,6 @@ MEASURES: dict[str, Callable[[Claim, Findings, Cell, Scores, Scores], Measured |
     "faster": _speed,
     "faster per compute": _speed,
     "usable decades": _decades,
-    "decades near its best": _decades,
     "expected best of 3": _expected,
 }
 

@@ -75,20 +75,24 @@ class Findings:
     Final losses are judged on the test split; rates are chosen, and evaluations during the run
     read, on the validation split.
 
-    failed: trials that raised an error or ran out of time. They show nothing of a schedule, so they
-        count as missing; a run that diverged is a result.
+    failed: how many trials raised an error or ran out of time. Such a run is lost, as one that
+        diverged is; but an optimizer of which every trial on a task failed was not run there: a
+        package is missing, most likely.
     """
 
     def __init__(self, rows: Iterable[ResultRow], suite: Suite) -> None:
         self.suite = suite
         self._runs: dict[tuple[str, str, str, int], _ByRate] = {}
         self.failed = 0
+        started: set[tuple[str, str]] = set()
         for row in rows:
             if row.status == "failed":
                 self.failed += 1
-                continue
+            else:
+                started.add((row.task, row.optimizer))
             name = (row.task, row.optimizer, row.schedule, row.total_steps)
             self._runs.setdefault(name, {}).setdefault(row.lr, {})[row.seed] = row
+        self._runs = {name: runs for name, runs in self._runs.items() if name[:2] in started}
         self._curves: dict[tuple[Cell, Split], ReferenceCurve | str] = {}
         self._choices: dict[tuple[str, Entrant, int], Choice | None] = {}
         self._scores: dict[tuple[Cell, Entrant, Track], Scores | None] = {}
@@ -120,7 +124,7 @@ class Findings:
         steps = steps or self.steps(task)
         key = (task, entrant, steps)
         if key not in self._choices:
-            by_rate = self._runs.get((task, *entrant, steps), {})  # pyright: ignore[reportArgumentType, reportCallIssue]
+            by_rate = self._runs.get(_key(task, entrant, steps), {})
             tried = sorted(lr for lr in by_rate if all(s in by_rate[lr] for s in TUNING_SEEDS))
             losses = [[by_rate[lr][s].validation_loss for s in TUNING_SEEDS] for lr in tried]
             self._choices[key] = tune(tried, losses) if tried else None
@@ -144,7 +148,7 @@ class Findings:
 
     def _score(self, cell: Cell, entrant: Entrant, track: Track) -> Scores | None:
         curve, lrs = self.curve(cell), self._rates(cell, entrant, track)
-        by_rate = self._runs.get((cell.task, *entrant, self.steps(cell.task)), {})  # pyright: ignore[reportArgumentType, reportCallIssue]
+        by_rate = self._runs.get(_key(cell.task, entrant, self.steps(cell.task)), {})
         seeds = self.suite.evaluation_seeds
         if curve is None or not lrs:
             return None
@@ -224,11 +228,15 @@ class Findings:
         choice = self.tuned(cell.task, entrant, steps)
         if choice is None:
             return None
-        by_seed = self._runs[cell.task, *entrant, steps][choice.lr]
+        by_seed = self._runs[_key(cell.task, entrant, steps)][choice.lr]
         if any(seed not in by_seed for seed in self.suite.evaluation_seeds):
             return None
         rows = [by_seed[seed] for seed in self.suite.evaluation_seeds]
         return [row.test_loss if split == "test" else row.validation_loss for row in rows]
+
+
+def _key(task: str, entrant: Entrant, steps: int) -> tuple[str, str, str, int]:
+    return task, entrant.optimizer, entrant.schedule, steps
 
 
 def evaluations(row: ResultRow) -> list[tuple[int, float]]:

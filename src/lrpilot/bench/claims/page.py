@@ -32,6 +32,19 @@ def write_page(
         raise ValueError(f"{path} is there and is not a page of claims; choose another --page")
     table = standings(findings)
     pictures = draw_all(path.with_suffix(""), findings, table)
+    text = page_text(verdicts, findings, about, table, pictures, path.stem)
+    path.write_text(text, encoding="utf-8")
+
+
+def page_text(
+    verdicts: Sequence[Verdict],
+    findings: Findings,
+    about: Mapping[str, str],
+    table: Sequence[Standing],
+    pictures: Mapping[str, str],
+    folder: str,
+) -> str:
+    """The page as Markdown; ``pictures`` has a caption for each file in ``folder``."""
     lines = [NOTE, "", "# Claims", "", *_head(verdicts, findings, about)]
     lines += ["## Verdicts", "", *_verdicts(verdicts, "claim")]
     lines += ["## Rules", "", *_rules()]
@@ -39,10 +52,10 @@ def write_page(
     lines += ["## Behind the verdicts", "", *_details(verdicts)]
     lines += ["## All methods", "", *_methods(table)]
     for name, caption in pictures.items():
-        lines += [f"![{caption}]({path.stem}/{name})", "", caption, ""]
+        lines += [f"![{caption}]({folder}/{name})", "", caption, ""]
     lines += ["## What cannot tell schedules apart", "", *_admission(findings)]
-    lines += ["## By family and by comparator", "", *_parts(verdicts)]
-    path.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    lines += ["## By family, comparator and perturbation", "", *_parts(verdicts)]
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def number(verdict: Verdict) -> str:
@@ -65,7 +78,7 @@ def _head(
         f"optimizers ({', '.join(suite.families)}), {len(suite.schedules)} schedules, "
         f"{sum(map(len, suite.baselines.values()))} baselines, "
         f"{len(suite.evaluation_seeds)} paired seeds; {run} of {len(findings.cells)} pairs of task "
-        f"and family were run."
+        f"and family were run, and {findings.failed} trials failed with an error."
     )
     for name, value in sorted(about.items()):
         yield f"- {name}: {value}"
@@ -126,8 +139,9 @@ def _details(verdicts: Sequence[Verdict]) -> Iterator[str]:
     )
     yield (
         "“Chance” is that of beating a random comparator with a random paired seed; “lost” counts "
-        "runs that diverged or failed, which count as the lowest budget-equivalent; p is after "
-        "Holm's correction."
+        "runs that diverged or failed, which count as the lowest budget-equivalent; “missing” "
+        "counts pairs that were not run, on track T0 since the response does not reach the shipped "
+        "rate; p is after Holm's correction."
     )
     yield ""
     yield (

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from lrpilot.bench.claims.findings import Array, Cell, Findings
 from lrpilot.bench.claims.overview import (
@@ -47,55 +48,56 @@ STYLE = {
 EMPTY = "#f0f0f0"  # a place where nothing was run
 
 
+CAPTIONS = {
+    "profiles.svg": (
+        "Performance profiles: in which share of the cells a method reaches a target within so "
+        "many times the steps of the fastest method there, forward passes charged. Left: the loss "
+        "of the tuned reference at the full budget; right: at half of it."
+    ),
+    "responses.svg": (
+        "Response to the initial rate: budget-equivalent against the rate, in multiples of the "
+        "tuned reference's; geometric mean over the cells that have the rate. The grey line is the "
+        f"level of the usable range, {USABLE:g}; the reference curve ends at 1/4."
+    ),
+    "trials.svg": (
+        "What to expect after so many random rates out of the response, the best chosen on "
+        "validation and reported on test: budget-equivalent, geometric mean over cells."
+    ),
+    "wins.svg": (
+        "How probable it is that the row's method beats the column's: random admissible cell, "
+        "random paired seed, each at its best rate."
+    ),
+    "tasks.svg": (
+        "Budget-equivalent of each method over the reference's, by family and task, each at its "
+        "best rate. Bracketed tasks cannot tell schedules apart under that family."
+    ),
+}
+
+
 def draw_all(folder: Path, findings: Findings, standings: Sequence[Standing]) -> dict[str, str]:
     """Write every picture into ``folder``; return name of file to what it shows.
 
     Equal findings make equal files, byte for byte, with one version of matplotlib.
     """
-    drawn: dict[str, str] = {}
-    pictures: Mapping[str, tuple[Callable[[], Figure], str]] = {
-        "profiles.svg": (
-            lambda: _profiles(findings),
-            "Performance profiles: in which share of the cells a method reaches a target within so "
-            "many times the steps of the fastest method there, forward passes charged. Left: the "
-            "loss of the tuned reference at the full budget; right: at half of it.",
-        ),
-        "responses.svg": (
-            lambda: _responses(findings),
-            "Response to the initial rate: budget-equivalent against the rate, in multiples of the "
-            "tuned reference's; geometric mean over the cells that have the rate. The grey line is "
-            f"the level of the usable range, {USABLE:g}; the reference curve ends at 1/4.",
-        ),
-        "trials.svg": (
-            lambda: _trials(standings),
-            "What to expect after so many random rates out of the response, the best chosen on "
-            "validation and reported on test: budget-equivalent, geometric mean over cells.",
-        ),
-        "wins.svg": (
-            lambda: _wins(findings, standings),
-            "How probable it is that the row's method beats the column's: random admissible cell, "
-            "random paired seed, each at its best rate.",
-        ),
-        "tasks.svg": (
-            lambda: _tasks(findings, standings),
-            "Budget-equivalent of each method over the reference's, by family and task, each at "
-            "its best rate. Bracketed tasks cannot tell schedules apart under that family.",
-        ),
+    pictures: Mapping[str, Callable[[], Figure]] = {
+        "profiles.svg": lambda: _profiles(findings),
+        "responses.svg": lambda: _responses(findings),
+        "trials.svg": lambda: _trials(standings),
+        "wins.svg": lambda: _wins(findings, standings),
+        "tasks.svg": lambda: _tasks(findings, standings),
     }
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(STYLE):  # pyright: ignore[reportArgumentType]
-        for name, (draw, caption) in pictures.items():
-            figure = draw()
-            figure.savefig(folder / name, metadata={"Date": None, "Creator": None})
-            drawn[name] = caption
-    return drawn
+        for name in CAPTIONS:
+            metadata = {"Date": None, "Creator": None}
+            pictures[name]().savefig(folder / name, metadata=metadata)
+    return CAPTIONS
 
 
-@contextmanager  # pyright: ignore[reportDeprecated]
-def _panels(count: int, width: float, height: float) -> Iterator[tuple[Figure, list[Axes]]]:
+def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(width, height), layout="constrained")
     found = figure.subplots(1, count, squeeze=False, sharey=True)
-    yield figure, [found[0, at] for at in range(count)]
+    return figure, [found[0, at] for at in range(count)]
 
 
 def _line(axes: Axes, name: str, x: Sequence[float], y: Sequence[float], *, steps: bool) -> None:
@@ -117,49 +119,49 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 def _profiles(findings: Findings) -> Figure:
     taus = np.linspace(1, LONGEST, 121).tolist()
-    with _panels(2, 9, 3.4) as (figure, panels):
-        for axes, target in zip(panels, (1.0, 0.5), strict=True):
-            for name, ratios in profiles(findings, FEATURED, target).items():
-                _line(axes, name, taus, performance_profile(ratios, taus), steps=True)
-            axes.set(
-                xlabel="steps over the fewest",
-                title="to the loss at the full budget" if target == 1 else "at half of it",
-                ylim=(0, 1),
-                xlim=(1, LONGEST),
-            )
-        panels[0].set_ylabel("share of cells")
-        _legend(figure, panels[0])
+    figure, panels = _panels(2, 9, 3.4)
+    for axes, target in zip(panels, (1.0, 0.5), strict=True):
+        for name, ratios in profiles(findings, FEATURED, target).items():
+            _line(axes, name, taus, performance_profile(ratios, taus), steps=True)
+        axes.set(
+            xlabel="steps over the fewest",
+            title="to the loss at the full budget" if target == 1 else "at half of it",
+            ylim=(0, 1),
+            xlim=(1, LONGEST),
+        )
+    panels[0].set_ylabel("share of cells")
+    _legend(figure, panels[0])
     return figure
 
 
 def _responses(findings: Findings) -> Figure:
     families = findings.suite.families
-    with _panels(len(families), 3.2 * len(families) + 1.6, 3.4) as (figure, panels):
-        for axes, family in zip(panels, families, strict=True):
-            for name in FEATURED:
-                found = responses(findings, name, family)
-                most = max((len(values) for values in found.values()), default=0)
-                # Rates that few tasks have would show these tasks, not the rate.
-                kept = {at: values for at, values in found.items() if 2 * len(values) > most}
-                means = [math.exp(fmean(map(math.log, values))) for values in kept.values()]
-                if kept:
-                    _line(axes, name, [10 ** (at / 2) for at in kept], means, steps=False)
-            axes.axhline(USABLE, color="#888888", linewidth=0.8)
-            axes.set(xscale="log", yscale="log", title=family, xlabel="rate over the tuned one")
-            axes.set_yticks([0.25, 0.5, 1.0], ["0.25", "0.5", "1"])
-            axes.minorticks_off()
-        panels[0].set_ylabel("budget-equivalent")
-        _legend(figure, panels[0])
+    figure, panels = _panels(len(families), 3.2 * len(families) + 1.6, 3.4)
+    for axes, family in zip(panels, families, strict=True):
+        for name in FEATURED:
+            found = responses(findings, name, family)
+            most = max((len(values) for values in found.values()), default=0)
+            # Rates that few tasks have would show these tasks, not the rate.
+            kept = {at: values for at, values in found.items() if 2 * len(values) > most}
+            means = [math.exp(fmean(map(math.log, values))) for values in kept.values()]
+            if kept:
+                _line(axes, name, [10 ** (at / 2) for at in kept], means, steps=False)
+        axes.axhline(USABLE, color="#888888", linewidth=0.8)
+        axes.set(xscale="log", yscale="log", title=family, xlabel="rate over the tuned one")
+        axes.set_yticks([0.25, 0.5, 1.0], ["0.25", "0.5", "1"])
+        axes.minorticks_off()
+    panels[0].set_ylabel("budget-equivalent")
+    _legend(figure, panels[0])
     return figure
 
 
 def _trials(standings: Sequence[Standing]) -> Figure:
-    with _panels(1, 6, 3.4) as (figure, panels):
-        for standing in standings:
-            if standing.name in FEATURED and standing.best_of:
-                _line(panels[0], standing.name, TRIALS, standing.best_of, steps=False)
-        panels[0].set(xlabel="random rates tried", ylabel="budget-equivalent", xticks=TRIALS)
-        _legend(figure, panels[0])
+    figure, panels = _panels(1, 6, 3.4)
+    for standing in standings:
+        if standing.name in FEATURED and standing.best_of:
+            _line(panels[0], standing.name, TRIALS, standing.best_of, steps=False)
+    panels[0].set(xlabel="random rates tried", ylabel="budget-equivalent", xticks=TRIALS)
+    _legend(figure, panels[0])
     return figure
 
 
@@ -225,18 +227,16 @@ def _log2_ratio(findings: Findings, name: str, cell: Cell) -> float:
     return float(np.log2(mine.budget_equivalents / reference.budget_equivalents).mean())
 
 
-def _heat(  # pyright: ignore[reportUnknownParameterType]
+def _heat(
     axes: Axes,
     values: Array,
     limits: tuple[float, float],
     rows: Sequence[str],
     columns: Sequence[str],
-) -> mpl.image.AxesImage:  # pyright: ignore[reportAttributeAccessIssue]
+) -> AxesImage:
     # Orange is worse, blue is better; a scale that colour-blind readers can tell.
-    colours = mpl.colors.LinearSegmentedColormap.from_list(  # pyright: ignore[reportAttributeAccessIssue]
-        "worse to better", [COLOURS[1], "#ffffff", COLOURS[0]]
-    )
-    colours.set_bad(EMPTY)
+    ends = [COLOURS[1], "#ffffff", COLOURS[0]]
+    colours = LinearSegmentedColormap.from_list("worse to better", ends).with_extremes(bad=EMPTY)
     image = axes.imshow(values, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
     axes.set_xticks(range(len(columns)), columns, rotation=90)
     axes.set_yticks(range(len(rows)), rows)

@@ -49,7 +49,6 @@ STATISTICS: Mapping[Metric, Statistic] = {
     "faster": probability_of_improvement,
     "faster per compute": probability_of_improvement,
     "usable decades": mean,
-    "decades near its best": mean,
     "expected best of 3": geometric_mean,
 }
 
@@ -88,8 +87,10 @@ def estimate(
     if metric == "share not worse":
         verdicts = verdicts_by_task((each.cell.task, each.verdicts) for each in comparisons)
         share = share_not_worse(verdicts, rng=rng, draws=draws)
-        given = {task: [_given(one) for one in row] for task, row in verdicts.items()}
-        possible = share_not_worse(given, rng=rng, draws=draws)  # pyright: ignore[reportArgumentType]
+        given: dict[str, list[CellVerdict]] = {
+            task: [_given(one) for one in row] for task, row in verdicts.items()
+        }
+        possible = share_not_worse(given, rng=rng, draws=draws)
         found = Estimate(share.value, share.low, share.high)
         return found, Bounds(share.low, share.high, possible.high)
     cells = cells_of(metric, comparisons)
@@ -139,7 +140,7 @@ def beside(metric: Metric, comparisons: Sequence[Comparison]) -> tuple[float, fl
     """
     values = np.concatenate([each.differences for each in comparisons])
     means = np.array([geometric_mean(values), interquartile_mean(values)])
-    if "decades" in metric:
+    if metric == "usable decades":
         means = np.log(means)
     return float(means[0]), float(means[1]), float(probability_of_improvement(values))
 
@@ -157,7 +158,7 @@ def strict(
     differences = [
         [
             a - b if math.isfinite(a) and math.isfinite(b) else math.inf
-            for a, b in zip(one, other, strict=False)
+            for a, b in zip(one, other, strict=True)
         ]
         for one, other in zip(ours, theirs, strict=True)
     ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
-from lrpilot.bench.claims.rules import Ruling
+from lrpilot.bench.claims.claim import Claim
+from lrpilot.bench.claims.rules import Bounds, Ruling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +17,7 @@ class Verdict:
     reason: why it is not tested, or undecided for lack of tasks.
     p, adjusted_p: two-sided, by itself and after Holm's correction; None for a control.
     cells: pairs of method and comparator, on track T2 times rates. better to worse: verdicts on
-        them. missing: pairs of which runs are missing.
+        them. missing: pairs of which runs are missing. absent: names that the suite does not have.
     runs, lost, lost_by_comparators: runs of the method, those of them that did not end, and the
         comparators' that did not.
     edges: of the method's cells, those whose best rate is still at the edge of its grid.
@@ -28,7 +30,8 @@ class Verdict:
     development, held_out: the number on these tasks alone.
     inadmissible: cells left out since they tell nothing apart; with_inadmissible: the number with
         them.
-    by_part: the number of each family and each comparator.
+    by_part: the number of each family and each comparator, or of each perturbation.
+    controls: how many of them held. command: what computes the verdict from the rows.
     """
 
     id: str
@@ -37,7 +40,6 @@ class Verdict:
     quote: str
     source: str
     track: str
-    protocol: str
     method: str
     comparators: tuple[str, ...]
     threshold: float
@@ -46,6 +48,7 @@ class Verdict:
     unit: str
     verdict: Ruling
     reason: str = ""
+    protocol: str = ""
     estimate: float | None = None
     low: float | None = None
     high: float | None = None
@@ -59,6 +62,7 @@ class Verdict:
     worse: int = 0
     undecided_share: float | None = None
     missing: int = 0
+    absent: tuple[str, ...] = ()
     runs: int = 0
     lost: int = 0
     lost_by_comparators: int = 0
@@ -82,3 +86,36 @@ class Verdict:
     def as_json(self) -> dict[str, object]:
         """The verdict as strict JSON-able data."""
         return asdict(self)
+
+
+class Judgement(NamedTuple):
+    """A claim and its verdict, but for the ruling, which takes the p values of all claims.
+
+    bounds: of the claim's number; None if it is not tested. parts: bounds of the number of each
+    family and each comparator that was run on enough tasks.
+    """
+
+    claim: Claim
+    verdict: Verdict
+    bounds: Bounds | None
+    parts: tuple[Bounds, ...]
+
+
+def untested(claim: Claim, unit: str, reason: str) -> Verdict:
+    """The verdict on a claim of which no row is known."""
+    return Verdict(
+        id=claim.id,
+        kind=claim.kind,
+        statement=claim.statement,
+        quote=claim.quote,
+        source=claim.source,
+        track=claim.track,
+        method=claim.method,
+        comparators=claim.comparators,
+        threshold=claim.threshold,
+        direction=claim.direction,
+        refuted_by=claim.refuted_by,
+        unit=unit,
+        verdict="not tested",
+        reason=reason,
+    )
