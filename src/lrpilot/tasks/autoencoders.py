@@ -16,8 +16,9 @@ from lrpilot.tasks.training import (
     Problem,
     TrainingTask,
     Values,
-    apply,
     initialise,
+    mean_squared_error,
+    predicting,
     weights_of,
 )
 
@@ -113,17 +114,12 @@ def patches_autoencoder(rng: np.random.Generator) -> Problem:
         rng,
     )
 
-    def draw() -> Batch:
-        return noisy_patches("train", PATCHES_BATCH, rng)
-
-    def loss(values: Values, batch: Batch) -> Tensor:
-        noisy, pixels = batch
-        return (apply(model, values, noisy) - pixels).square().mean()
-
-    def held_out_loss(values: Values, split: Split) -> Tensor:
-        return loss(values, held_out_patches()[split])
-
-    return Problem(parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss)
+    return predicting(
+        model,
+        mean_squared_error,
+        draw=lambda: noisy_patches("train", PATCHES_BATCH, rng),
+        held_out=lambda split: held_out_patches()[split],
+    )
 
 
 def noisy_patches(part: str, n: int, rng: np.random.Generator) -> Batch:

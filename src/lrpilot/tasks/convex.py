@@ -9,6 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lrpilot.tasks.data import breast_cancer, shuffled_batches
 from lrpilot.tasks.protocol import Split
+from lrpilot.tasks.streams import rotated_root
 from lrpilot.tasks.training import Batch, Problem, TrainingTask, Values
 
 BATCH = 16
@@ -60,10 +61,7 @@ def noisy_quadratic(rng: np.random.Generator) -> Problem:
     the same for every seed, so that no optimizer gains by scaling coordinates. The run begins at
     zero and the seed draws x*, so that weight decay does not point at the solution.
     """
-    eigenvalues = np.geomspace(1, 1 / CONDITION_NUMBER, DIMENSIONS)
-    gaussian = np.random.default_rng(0).standard_normal((DIMENSIONS, DIMENSIONS))
-    Q = np.linalg.qr(gaussian).Q
-    root = torch.from_numpy(np.sqrt(eigenvalues)[:, None] * Q.T).float()  # A = rootᵀ root
+    root = rotated_root(DIMENSIONS, CONDITION_NUMBER)  # A = rootᵀ root
     optimum = torch.from_numpy(rng.standard_normal(DIMENSIONS)).float()
 
     def draw() -> Batch:

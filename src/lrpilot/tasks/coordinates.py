@@ -7,19 +7,17 @@ from functools import cache
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lrpilot.tasks.data import SPLIT_SEED, Examples, split_rows
 from lrpilot.tasks.photographs import photographs
-from lrpilot.tasks.protocol import Split
 from lrpilot.tasks.training import (
     Batch,
     Problem,
     TrainingTask,
-    Values,
-    apply,
     initialise,
-    weights_of,
+    mean_squared_error,
+    predicting,
 )
 
 FREQUENCIES = 64
@@ -74,14 +72,12 @@ def flower_coordinates(rng: np.random.Generator) -> Problem:
         rows = torch.from_numpy(rng.integers(len(train.inputs), size=BATCH))
         return train.inputs[rows], train.targets[rows]
 
-    def loss(values: Values, batch: Batch) -> Tensor:
-        features, colours = batch
-        return (apply(model, values, features) - colours).square().mean()
-
-    def held_out_loss(values: Values, split: Split) -> Tensor:
-        return loss(values, (examples[split].inputs, examples[split].targets))
-
-    return Problem(parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss)
+    return predicting(
+        model,
+        mean_squared_error,
+        draw=draw,
+        held_out=lambda split: (examples[split].inputs, examples[split].targets),
+    )
 
 
 FLOWER_COORDINATES = TrainingTask(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,19 +28,40 @@ def nmf_digits(rng: np.random.Generator) -> Problem:
     not seen. Holding out entries of V instead (matrix completion) was measured and rejected: the
     factors overfit, and a constant rate did as well as an annealed one.
 
-    Losses are shares of ‖V‖²: 1 is what H = 0 would get. A block's loss is scaled so that its mean
-    over blocks is the loss on all of V.
+    Losses are shares of ‖V‖²: 1 is what H = 0 would get.
     """
     V = digits_matrix()
+
+    def held_out_loss(values: Values, split: Split) -> Tensor:
+        rows, H = V[split], values["H"]
+        return squared_norm(rows - fit_rows(rows, H) @ H) / squared_norm(rows)
+
+    return factorise(V, RANK, BLOCK, rng, held_out_loss=held_out_loss)
+
+
+def factorise(
+    V: Mapping[str, Tensor],
+    rank: int,
+    block: tuple[int, int],
+    rng: np.random.Generator,
+    *,
+    held_out_loss: Callable[[Values, Split], Tensor],
+) -> Problem:
+    """V ~ WH with W, H >= 0, by projected steps on random blocks of the training rows.
+
+    block: rows and columns of a minibatch.
+
+    A block's loss is scaled so that its mean over blocks is the share of ‖V‖² that WH leaves.
+    """
     train = V["train"]
     m, n = train.shape
     # Entries of WH then begin at the size of V's mean.
-    scale = float(np.sqrt(train.mean().item() / RANK))
+    scale = float(np.sqrt(train.mean().item() / rank))
     start = {
-        "W": torch.from_numpy(scale * rng.uniform(0, 2, size=(m, RANK))).float(),
-        "H": torch.from_numpy(scale * rng.uniform(0, 2, size=(RANK, n))).float(),
+        "W": torch.from_numpy(scale * rng.uniform(0, 2, size=(m, rank))).float(),
+        "H": torch.from_numpy(scale * rng.uniform(0, 2, size=(rank, n))).float(),
     }
-    height, width = BLOCK
+    height, width = block
     row_batches = shuffled_batches(m, height, rng)
     block_share = height / m * width / n * squared_norm(train)
 
@@ -48,12 +71,8 @@ def nmf_digits(rng: np.random.Generator) -> Problem:
 
     def loss(values: Values, batch: Batch) -> Tensor:
         rows, columns = batch
-        residual = train[rows][:, columns] - values["W"][rows] @ values["H"][:, columns]  # (64, 16)
-        return squared_norm(residual) / block_share
-
-    def held_out_loss(values: Values, split: Split) -> Tensor:
-        rows, H = V[split], values["H"]
-        return squared_norm(rows - fit_rows(rows, H) @ H) / squared_norm(rows)
+        W, H = values["W"][rows], values["H"][:, columns]  # (height, rank), (rank, width)
+        return squared_norm(train[rows][:, columns] - W @ H) / block_share
 
     return Problem(
         parameters=start, draw=draw, loss=loss, held_out_loss=held_out_loss, project=non_negative

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lrpilot.tasks.data import SPLIT_SEED, shuffled_batches
+from lrpilot.tasks.data import SPLIT_SEED
+from lrpilot.tasks.factorisation import SWEEPS, factorise, squared_norm
 from lrpilot.tasks.matrices import DOCSTRINGS_VERSION, docstrings_matrix, photo_matrix
 from lrpilot.tasks.protocol import Split
-from lrpilot.tasks.training import Batch, Problem, TrainingTask, Values
+from lrpilot.tasks.training import Problem, TrainingTask, Values
 
-SWEEPS = 20  # over the coefficients, when held-out rows are fitted
 ROUNDS = 20  # of alternating fits, when a dictionary is learnt from all rows at once
 
 DOCSTRINGS_RANK = 10
@@ -32,13 +30,13 @@ def nmf_docstrings(rng: np.random.Generator) -> Problem:
     The held-out loss is therefore what is left beyond that of a dictionary which has seen the
     held-out rows among the others, as no run has.
     """
-    problem = factorise(docstrings_matrix(), DOCSTRINGS_RANK, DOCSTRINGS_BLOCK, rng)
+    V = docstrings_matrix()
     attainable = attainable_losses()
 
     def excess_loss(values: Values, split: Split) -> Tensor:
-        return problem.held_out_loss(values, split) - attainable[split]
+        return share_left(V[split], values["H"]) - attainable[split]
 
-    return replace(problem, held_out_loss=excess_loss)
+    return factorise(V, DOCSTRINGS_RANK, DOCSTRINGS_BLOCK, rng, held_out_loss=excess_loss)
 
 
 @cache
@@ -51,53 +49,12 @@ def attainable_losses() -> dict[str, float]:
 
 def nmf_photo(rng: np.random.Generator) -> Problem:
     """Parts of a photograph's patches: a dense matrix with a few strong directions."""
-    return factorise(photo_matrix(), PHOTO_RANK, PHOTO_BLOCK, rng)
-
-
-def factorise(
-    V: Mapping[str, Tensor], rank: int, block: tuple[int, int], rng: np.random.Generator
-) -> Problem:
-    """V ~ WH with W, H >= 0, by projected steps on random blocks of the training rows.
-
-    block: rows and columns of a minibatch.
-
-    Held-out rows get the best non-negative coefficients for the H that the run learnt. Losses are
-    shares of ‖V‖²: 1 is what H = 0 would get. A block's loss is scaled so that its mean over blocks
-    is the loss on all of V.
-    """
-    train = V["train"]
-    m, n = train.shape
-    # Entries of WH then begin at the size of V's mean.
-    scale = float(np.sqrt(train.mean().item() / rank))
-    start = {
-        "W": torch.from_numpy(scale * rng.uniform(0, 2, size=(m, rank))).float(),
-        "H": torch.from_numpy(scale * rng.uniform(0, 2, size=(rank, n))).float(),
-    }
-    height, width = block
-    row_batches = shuffled_batches(m, height, rng)
-    block_share = height / m * width / n * squared_norm(train)
-
-    def draw() -> Batch:
-        rows = next(row_batches)
-        return rows, torch.from_numpy(rng.choice(n, size=width, replace=False))
-
-    def loss(values: Values, batch: Batch) -> Tensor:
-        rows, columns = batch
-        W, H = values["W"][rows], values["H"][:, columns]  # (height, rank), (rank, width)
-        return squared_norm(train[rows][:, columns] - W @ H) / block_share
+    V = photo_matrix()
 
     def held_out_loss(values: Values, split: Split) -> Tensor:
         return share_left(V[split], values["H"])
 
-    return Problem(
-        parameters=start, draw=draw, loss=loss, held_out_loss=held_out_loss, project=non_negative
-    )
-
-
-def non_negative(values: Values) -> None:
-    """Project both factors, in place."""
-    values["W"].clamp_(min=0)
-    values["H"].clamp_(min=0)
+    return factorise(V, PHOTO_RANK, PHOTO_BLOCK, rng, held_out_loss=held_out_loss)
 
 
 def share_left(V: Tensor, H: Tensor) -> Tensor:
@@ -130,11 +87,6 @@ def dictionary(V: Tensor, rank: int) -> Tensor:
         W = fit_rows(V, learnt)
         learnt = fit_rows(V.T, W.T).T
     return learnt
-
-
-def squared_norm(matrix: Tensor) -> Tensor:
-    """The squared Frobenius norm."""
-    return matrix.square().sum()
 
 
 NMF_DOCSTRINGS = TrainingTask(

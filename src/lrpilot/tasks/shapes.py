@@ -6,21 +6,12 @@ from functools import cache
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from lrpilot.tasks.data import SPLIT_SEED
 from lrpilot.tasks.photographs import patches
-from lrpilot.tasks.protocol import Split
-from lrpilot.tasks.training import (
-    Batch,
-    Problem,
-    TrainingTask,
-    Values,
-    apply,
-    initialise,
-    weights_of,
-)
+from lrpilot.tasks.training import Batch, Problem, TrainingTask, initialise, predicting
 
 SIZE = 16  # pixels, each way
 SHAPES = 8
@@ -87,17 +78,12 @@ def shapes_cnn(rng: np.random.Generator) -> Problem:
         rng,
     )
 
-    def draw() -> Batch:
-        return drawn("train", BATCH, rng)
-
-    def loss(values: Values, batch: Batch) -> Tensor:
-        images, labels = batch
-        return cross_entropy(apply(model, values, images), labels)
-
-    def held_out_loss(values: Values, split: Split) -> Tensor:
-        return loss(values, held_out_shapes()[split])
-
-    return Problem(parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss)
+    return predicting(
+        model,
+        cross_entropy,
+        draw=lambda: drawn("train", BATCH, rng),
+        held_out=lambda split: held_out_shapes()[split],
+    )
 
 
 SHAPES_CNN = TrainingTask(

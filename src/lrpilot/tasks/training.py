@@ -145,6 +145,34 @@ def initialise(make: Callable[[], nn.Module], rng: np.random.Generator) -> nn.Mo
         return make()
 
 
+def predicting(
+    model: nn.Module,
+    criterion: Callable[[Tensor, Tensor], Tensor],
+    *,
+    draw: Callable[[], Batch],
+    held_out: Callable[[Split], Batch],
+) -> Problem:
+    """Train ``model`` to predict the second part of a batch from the first.
+
+    criterion: the loss of predictions and targets.
+    held_out: the fixed batch of a split, which is judged as a minibatch is.
+    """
+
+    def loss(values: Values, batch: Batch) -> Tensor:
+        inputs, targets = batch
+        return criterion(apply(model, values, inputs), targets)
+
+    def held_out_loss(values: Values, split: Split) -> Tensor:
+        return loss(values, held_out(split))
+
+    return Problem(parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss)
+
+
+def mean_squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Over all numbers."""
+    return (predictions - targets).square().mean()
+
+
 def weights_of(model: nn.Module) -> Values:
     """The parameters of ``model`` by name, detached, as a `Problem` begins with them."""
     return {name: parameter.detach() for name, parameter in model.named_parameters()}

@@ -15,16 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from lrpilot.tasks.data import SPLIT_SEED
-from lrpilot.tasks.protocol import Split
-from lrpilot.tasks.training import (
-    Batch,
-    Problem,
-    TrainingTask,
-    Values,
-    apply,
-    initialise,
-    weights_of,
-)
+from lrpilot.tasks.training import Batch, Problem, TrainingTask, initialise, predicting
 
 # Heights of ten curves at evenly spaced places; a signal runs straight from one to the next.
 TEMPLATES = np.array(
@@ -133,18 +124,12 @@ class GatedRecurrence(nn.Module):
 
 def classify_waves(model: nn.Module, rng: np.random.Generator) -> Problem:
     """Train ``model`` on signals that are never seen twice."""
-
-    def draw() -> Batch:
-        return signals(BATCH, rng)
-
-    def loss(values: Values, batch: Batch) -> Tensor:
-        inputs, labels = batch
-        return cross_entropy(apply(model, values, inputs), labels)
-
-    def held_out_loss(values: Values, split: Split) -> Tensor:
-        return loss(values, held_out_signals()[split])
-
-    return Problem(parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss)
+    return predicting(
+        model,
+        cross_entropy,
+        draw=lambda: signals(BATCH, rng),
+        held_out=lambda split: held_out_signals()[split],
+    )
 
 
 WAVES_MLP = TrainingTask(
