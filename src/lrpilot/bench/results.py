@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lrpilot.bench.row_file import read_rows, write_rows
 from lrpilot.bench.trial import Outcome, Trial
 
 DIGITS = 6  # significant digits of a loss
+EVALUATION_DIGITS = 4
 
 
 class ResultRow(NamedTuple):
@@ -56,20 +54,9 @@ def result_row(trial: Trial, outcome: Outcome, *, curve: bool) -> ResultRow:
     )
 
 
-def save_rows(path: Path, rows: Iterable[ResultRow], about: dict[str, str]) -> None:
-    """Write ``rows`` as compressed CSV after a line of JSON, ``about``: command, versions, suite.
-
-    Equal rows make equal files, byte for byte.
-    """
-    text = io.StringIO(newline="")
-    text.write(f"# {json.dumps(about, sort_keys=True)}\n")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(ResultRow._fields)
-    for row in rows:
-        writer.writerow([_written(value) for value in row])
-    # The name and time that gzip stores by default would make equal files differ.
-    with path.open("wb") as file, gzip.GzipFile("", "wb", mtime=0, fileobj=file) as packed:
-        packed.write(text.getvalue().encode())
+def save_rows(path: Path, rows: Iterable[ResultRow], about: Mapping[str, str]) -> None:
+    """Write ``rows``; ``about`` has command, versions and suite. See `write_rows`."""
+    write_rows(path, ResultRow._fields, rows, about, digits=DIGITS, curve_digits=EVALUATION_DIGITS)
 
 
 def load_rows(path: Path) -> tuple[dict[str, str], list[ResultRow]]:
@@ -77,42 +64,25 @@ def load_rows(path: Path) -> tuple[dict[str, str], list[ResultRow]]:
 
     Raises ValueError if the file is no such file.
     """
-    try:
-        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-            about = json.loads(file.readline().removeprefix("# "))
-            lines = csv.reader(file)
-            if tuple(next(lines)) != ResultRow._fields:
-                raise ValueError(f"its columns are not {', '.join(ResultRow._fields)}")
-            return about, list(_read(lines))
-    except (OSError, EOFError, ValueError, StopIteration) as error:
-        raise ValueError(
-            f"{path} has no result rows ({error}); `lrpilot claims --save` writes such a file"
-        ) from None
+    return read_rows(
+        path, ResultRow._fields, _read, what="result rows", writer="lrpilot claims --save"
+    )
 
 
-def _written(value: object) -> object:
-    if isinstance(value, float):
-        return f"{value:.{DIGITS}g}"
-    if isinstance(value, tuple):
-        return " ".join(f"{loss:.4g}" for loss in value)
-    return "" if value is None else value
-
-
-def _read(lines: Iterator[Sequence[str]]) -> Iterator[ResultRow]:
-    for line in lines:
-        task, optimizer, schedule, lr, seed, steps, status, validation, test, *rest = line
-        extra_forwards, seconds, evaluations = rest
-        yield ResultRow(
-            task,
-            optimizer,
-            schedule,
-            float(lr),
-            int(seed),
-            int(steps),
-            status,
-            float(validation) if validation else None,
-            float(test) if test else None,
-            int(extra_forwards),
-            float(seconds),
-            tuple(float(loss) for loss in evaluations.split()),
-        )
+def _read(line: Sequence[str]) -> ResultRow:
+    task, optimizer, schedule, lr, seed, steps, status, validation, test, *rest = line
+    extra_forwards, seconds, evaluations = rest
+    return ResultRow(
+        task,
+        optimizer,
+        schedule,
+        float(lr),
+        int(seed),
+        int(steps),
+        status,
+        float(validation) if validation else None,
+        float(test) if test else None,
+        int(extra_forwards),
+        float(seconds),
+        tuple(float(loss) for loss in evaluations.split()),
+    )

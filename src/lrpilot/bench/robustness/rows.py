@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import io
-import json
 import math
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lrpilot.bench.perturbations import PERTURBATIONS
+from lrpilot.bench.row_file import read_rows, write_rows
 from lrpilot.bench.trial import Outcome, Trial, evaluation_steps
 
 Track = Literal["surprise", "expected", "both"]
@@ -101,19 +98,8 @@ def excess(outcome: Outcome, twin: Outcome, end: int, total_steps: int) -> tuple
 
 
 def save_rows(path: Path, rows: Iterable[RobustnessRow], about: Mapping[str, str]) -> None:
-    """Write ``rows`` as compressed CSV after a line of JSON, ``about``: command and versions.
-
-    Equal rows make equal files, byte for byte.
-    """
-    text = io.StringIO(newline="")
-    text.write(f"# {json.dumps(dict(about), sort_keys=True)}\n")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(RobustnessRow._fields)
-    for row in rows:
-        writer.writerow([_written(value) for value in row])
-    # The name and time that gzip stores by default would make equal files differ.
-    with path.open("wb") as file, gzip.GzipFile("", "wb", mtime=0, fileobj=file) as packed:
-        packed.write(text.getvalue().encode())
+    """Write ``rows``; ``about`` has command and versions. See `write_rows`."""
+    write_rows(path, RobustnessRow._fields, rows, about, digits=DIGITS, curve_digits=EXCESS_DIGITS)
 
 
 def load_rows(path: Path) -> tuple[dict[str, str], list[RobustnessRow]]:
@@ -121,43 +107,29 @@ def load_rows(path: Path) -> tuple[dict[str, str], list[RobustnessRow]]:
 
     Raises ValueError if the file is no such file.
     """
-    try:
-        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-            about = json.loads(file.readline().removeprefix("# "))
-            lines = csv.reader(file)
-            if tuple(next(lines)) != RobustnessRow._fields:
-                raise ValueError(f"its columns are not {', '.join(RobustnessRow._fields)}")
-            return about, list(_read(lines))
-    except (OSError, EOFError, ValueError, StopIteration) as error:
-        raise ValueError(
-            f"{path} has no rows of a robustness study ({error}); "
-            f"`lrpilot claims --study robustness` writes such a file"
-        ) from None
+    return read_rows(
+        path,
+        RobustnessRow._fields,
+        _read,
+        what="rows of a robustness study",
+        writer="lrpilot claims --study robustness",
+    )
 
 
-def _written(value: object) -> object:
-    if isinstance(value, float):
-        return f"{value:.{DIGITS}g}"
-    if isinstance(value, tuple):
-        return " ".join(f"{number:.{EXCESS_DIGITS}g}" for number in value)
-    return "" if value is None else value
-
-
-def _read(lines: Iterator[Sequence[str]]) -> Iterator[RobustnessRow]:
-    for line in lines:
-        task, perturbation, schedule, lr, seed, steps, *rest = line
-        track, status, start, test, hashed, found = rest
-        yield RobustnessRow(
-            task,
-            perturbation,
-            schedule,
-            float(lr),
-            int(seed),
-            int(steps),
-            track,  # pyright: ignore[reportArgumentType]  # one of the three that are written
-            status,
-            float(start),
-            float(test) if test else None,
-            hashed,
-            tuple(float(number) for number in found.split()),
-        )
+def _read(line: Sequence[str]) -> RobustnessRow:
+    task, perturbation, schedule, lr, seed, steps, *rest = line
+    track, status, start, test, hashed, found = rest
+    return RobustnessRow(
+        task,
+        perturbation,
+        schedule,
+        float(lr),
+        int(seed),
+        int(steps),
+        track,  # pyright: ignore[reportArgumentType]  # one of the three that are written
+        status,
+        float(start),
+        float(test) if test else None,
+        hashed,
+        tuple(float(number) for number in found.split()),
+    )
