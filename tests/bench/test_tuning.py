@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lrpilot.bench.suite import grid
-from lrpilot.bench.tuning import EXTENSIONS, tune
+from lrpilot.bench.tuning import EXTENSIONS, tune, tune_all
 
 GRID = grid(0.01, 9)
 
@@ -100,3 +100,20 @@ def test_noise_never_makes_both_sides_grow():
 def test_grids_that_do_not_match_are_refused(lrs, losses, message):
     with pytest.raises(ValueError, match=message):
         tune(lrs, losses)
+
+
+def test_many_grids_grow_until_no_best_rate_is_at_an_edge_and_no_rate_is_run_twice():
+    best_at = {"inside": 0.1, "below": 0.003, "above": 3.0}
+    asked = []
+
+    def run(rates):
+        asked.extend(rates)
+        return {(key, lr): [abs(math.log(lr / best_at[key]))] * 2 for key, lr in rates}
+
+    grid = (0.03, 0.1, 0.3)
+    found = tune_all(dict.fromkeys(best_at, grid), run)
+    assert {key: tuned.lr for key, tuned in found.items()} == best_at
+    assert found["inside"].grid == grid
+    assert found["below"].grid == (0.001, 0.003, 0.01, *grid)
+    assert found["above"].grid == (*grid, 1.0, 3.0, 10.0)
+    assert len(asked) == len(set(asked)) == 3 + 6 + 6

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
@@ -12,17 +11,11 @@ from torch import Tensor
 from torch.func import vmap
 
 from lrpilot.bench.batched_hypergradient import Hypergradient
-from lrpilot.bench.batched_optimizers import (
-    MOMENTUM,
-    WEIGHT_DECAY,
-    Adam,
-    BatchedOptimizer,
-    Momentum,
-    RMSprop,
-)
+from lrpilot.bench.batched_optimizers import Adam, BatchedOptimizer, Momentum, RMSprop
 from lrpilot.bench.batched_schedules import Scales
 from lrpilot.bench.perturbations import PERTURBATIONS, Moment
 from lrpilot.bench.trial import Outcome, Progress, Trial, evaluation_steps
+from lrpilot.optimizers.packaged import MOMENTUM, WEIGHT_DECAY
 from lrpilot.schedules import named_schedule
 from lrpilot.schedules.checks import check_known
 from lrpilot.tasks import Batch, Problem, TrainingTask, find_task
@@ -201,5 +194,5 @@ def _check(trials: Sequence[Trial], task: TrainingTask) -> None:
             f"use the single engine"
         )
     check_known("perturbation", trials[0].perturbation, PERTURBATIONS)
-    if math.prod(trial.engine == "batched" for trial in trials) == 0:
+    if any(trial.engine != "batched" for trial in trials):
         raise ValueError("a trial of a batch has engine 'batched', so that its key says so")

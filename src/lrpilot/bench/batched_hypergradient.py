@@ -11,10 +11,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lrpilot.bench.batched_optimizers import BETAS, EPS, MOMENTUM, WEIGHT_DECAY, like, rows, zeros
+from lrpilot.bench.batched_optimizers import BETAS, EPS, like, rows, zeros
+from lrpilot.optimizers.hypergradient import ADAM_HYPER_LR, SGD_HYPER_LR
 from lrpilot.optimizers.learned_rates import GREATEST_FACTOR, LEAST_FACTOR
-
-HYPER_LR = 0.02
+from lrpilot.optimizers.packaged import MOMENTUM, WEIGHT_DECAY
 
 Per = Literal["global", "tensor", "parameter"]
 
@@ -28,6 +28,7 @@ class Hypergradient:
     def __init__(self, values: Mapping[str, Tensor], per: Per, *, adam: bool) -> None:
         self.per = per
         self.adam = adam
+        self.hyper_lr = (ADAM_HYPER_LR if adam else SGD_HYPER_LR)["multiplicative"]
         self.directions = zeros(values)
         self.first, self.second = (zeros(values), zeros(values)) if adam else ({}, {})
         self.steps = 0
@@ -81,7 +82,7 @@ class Hypergradient:
 
     def _move(self, name: str, cosine: Tensor) -> None:
         factor = self.factors[name]
-        moved = (factor * (1 + HYPER_LR * cosine)).clamp(LEAST_FACTOR, GREATEST_FACTOR)
+        moved = (factor * (1 + self.hyper_lr * cosine)).clamp(LEAST_FACTOR, GREATEST_FACTOR)
         self.factors[name] = torch.where(moved.isfinite(), moved, factor)
 
     def _direction(self, name: str, value: Tensor, gradient: Tensor) -> Tensor:

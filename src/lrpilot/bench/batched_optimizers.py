@@ -12,11 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-MOMENTUM = 0.9
 BETAS = (0.9, 0.999)
 SMOOTHING = 0.99  # of RMSprop
 EPS = 1e-8
-WEIGHT_DECAY = 0.01  # of AdamW
 
 
 class BatchedOptimizer(Protocol):

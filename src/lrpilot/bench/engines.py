@@ -8,7 +8,6 @@ import os
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -22,11 +21,12 @@ import torch
 
 from lrpilot.bench.batched import run_batch, runs_per_batch
 from lrpilot.bench.local import Advanced, Finished, run_trials
-from lrpilot.bench.trial import Outcome, Trial
+from lrpilot.bench.trial import Outcome, Trial, error_text
 from lrpilot.tasks import TrainingTask, find_task
 
 ENGINES = ("local", "ray")
 ORPHANS_LOOK_EVERY = 2.0  # seconds
+STORED_TOGETHER = 100  # trials
 
 
 class Engine:
@@ -155,6 +155,25 @@ class BatchPool:
         return [Outcome(status="failed", error=text) for _ in batch]
 
 
+def in_lots(
+    events: Iterable[Advanced | Finished],
+) -> Generator[list[tuple[Trial, Outcome]], None, None]:
+    """What has ended, to be stored: batched trials in lots, since they end together.
+
+    Single ones take seconds each, and come as they end.
+    """
+    lot: list[tuple[Trial, Outcome]] = []
+    for event in events:
+        if not isinstance(event, Finished):
+            continue
+        lot.append((event.trial, event.outcome))
+        if event.trial.engine == "single" or len(lot) >= STORED_TOGETHER:
+            yield lot
+            lot = []
+    if lot:
+        yield lot
+
+
 def batches(trials: Iterable[Trial]) -> list[list[Trial]]:
     """Trials dealt out into tensor programs: alike in all but schedule, rate and seed."""
     groups: dict[tuple[object, ...], list[Trial]] = {}
@@ -181,9 +200,7 @@ def run_batch_safely(trials: list[Trial]) -> list[Outcome]:
     try:
         return run_batch(trials)
     except Exception as error:  # whatever a task raises is its outcome
-        summary = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
-        text = f"{summary}\n\n{traceback.format_exc()}"
-        return [Outcome(status="failed", error=text) for _ in trials]
+        return [Outcome(status="failed", error=error_text(error)) for _ in trials]
 
 
 def _begin(parent: int) -> None:

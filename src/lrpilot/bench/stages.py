@@ -7,14 +7,13 @@ state of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 
 from lrpilot.bench.batched import UPDATES
-from lrpilot.bench.engines import Engine
-from lrpilot.bench.local import Finished
+from lrpilot.bench.engines import Engine, in_lots
 from lrpilot.bench.store import Store
 from lrpilot.bench.suite import (
     BUDGET_REFERENCE,
@@ -24,11 +23,9 @@ from lrpilot.bench.suite import (
     nominal_lr,
 )
 from lrpilot.bench.trial import Trial
-from lrpilot.bench.tuning import tune
+from lrpilot.bench.tuning import Losses, Tuned, tune_all
 from lrpilot.schedules import named_schedule
 from lrpilot.tasks import TrainingTask, find_task
-
-STORED_TOGETHER = 100  # trials; singles take seconds each and are stored one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +58,6 @@ class Method:
         return grid(nominal_lr(find_task(self.task), self.optimizer), points)
 
 
-@dataclass(frozen=True, slots=True)
-class Tuned:
-    """A method's best rate and the grid, extensions included, that it is the best of."""
-
-    lr: float
-    grid: tuple[float, ...]
-
-
 @cache
 def _settings(schedule: str, total_steps: int, lr: float) -> str:
     return repr(named_schedule(schedule, total_steps, lr))
@@ -98,10 +87,10 @@ class Stages:
         for task in self.suite.tasks:
             choices = self.tuned([*self.methods(task), *self.references(task)])
             ran |= dict.fromkeys(
-                method.trial(lr, seed)
+                trial
                 for method, choice in choices.items()
                 for lr in choice.grid
-                for seed in TUNING_SEEDS
+                for trial in _tuning_trials(method, lr)
             )
             ran |= dict.fromkeys(self._do(f"{task}: evaluation", self.evaluation(choices)))
         for task in self.suite.tasks:
@@ -137,32 +126,18 @@ class Stages:
 
     def tuned(self, methods: Sequence[Method]) -> dict[Method, Tuned]:
         """Each method's best rate: its grid is extended until the best is not on the edge."""
-        lrs = {method: method.grid(self.suite.tuning_points) for method in methods}
-        choices: dict[Method, Tuned] = {}
-        while lrs:
-            trials = [
-                method.trial(lr, seed)
-                for method, grid in lrs.items()
-                for lr in grid
-                for seed in TUNING_SEEDS
-            ]
-            self._do(f"{methods[0].task}: tuning", trials)
-            losses = {
-                (trial.optimizer, trial.schedule, trial.total_steps, trial.lr, trial.seed): (
-                    outcome.validation_loss
-                )
-                for trial, outcome in self.store.outcomes(trials, curves=False)
+
+        def run(asked: list[tuple[Method, float]]) -> dict[tuple[Method, float], Losses]:
+            trials = {at: _tuning_trials(*at) for at in asked}
+            wanted = [trial for of_rate in trials.values() for trial in of_rate]
+            self._do(f"{methods[0].task}: tuning", wanted)
+            ended = dict(self.store.outcomes(wanted, curves=False))
+            return {
+                at: [ended[trial].validation_loss for trial in of_rate]
+                for at, of_rate in trials.items()
             }
-            further: dict[Method, tuple[float, ...]] = {}
-            for method, rates in lrs.items():
-                name = (method.optimizer, method.schedule, method.total_steps)
-                of_lr = [[losses.get((*name, lr, seed)) for seed in TUNING_SEEDS] for lr in rates]
-                choice = tune(rates, of_lr, points=self.suite.tuning_points)
-                choices[method] = Tuned(choice.lr, rates)
-                if choice.extension:
-                    further[method] = tuple(sorted({*rates, *choice.extension}))
-            lrs = further
-        return choices
+
+        return tune_all({method: method.grid(self.suite.tuning_points) for method in methods}, run)
 
     def evaluation(self, choices: dict[Method, Tuned]) -> list[Trial]:
         """Every method at its best rate, on the evaluation seeds."""
@@ -191,21 +166,12 @@ class Stages:
         done = len(trials) - len(missing)
         self.advance(what, done, len(trials))
         with closing(self.engine.run(missing)) as events:
-            for ended in _together(event for event in events if isinstance(event, Finished)):
-                pairs = [(event.trial, event.outcome) for event in ended]
+            for pairs in in_lots(events):
                 self.store.add_many(pairs, keep_curves=False)
                 done += len(pairs)
                 self.advance(what, done, len(trials))
         return trials
 
 
-def _together(events: Iterator[Finished]) -> Iterator[list[Finished]]:
-    """Batched trials in lots, since they end together; single ones as they come."""
-    lot: list[Finished] = []
-    for event in events:
-        lot.append(event)
-        if event.trial.engine == "single" or len(lot) >= STORED_TOGETHER:
-            yield lot
-            lot = []
-    if lot:
-        yield lot
+def _tuning_trials(method: Method, lr: float) -> list[Trial]:
+    return [method.trial(lr, seed) for seed in TUNING_SEEDS]

@@ -8,17 +8,19 @@ from dataclasses import dataclass
 
 from torch import optim
 
-from lrpilot.optimizers.packaged import BASELINES, PACKAGED
+from lrpilot.optimizers.packaged import BASELINES, MOMENTUM, PACKAGED, WEIGHT_DECAY
 from lrpilot.tasks import TASKS, Task
 from lrpilot.tasks.protocol import OptimizerFactory
 
 # Those for which every task has a rate of its own.
 TORCH_OPTIMIZERS: Mapping[str, OptimizerFactory] = {
     "sgd": lambda parameters, lr: optim.SGD(parameters, lr),
-    "momentum": lambda parameters, lr: optim.SGD(parameters, lr, momentum=0.9),
+    "momentum": lambda parameters, lr: optim.SGD(parameters, lr, momentum=MOMENTUM),
     # Fused: a fifth less time per step of a small network.
     "adam": lambda parameters, lr: optim.Adam(parameters, lr, fused=True),
-    "adamw": lambda parameters, lr: optim.AdamW(parameters, lr, weight_decay=0.01, fused=True),
+    "adamw": lambda parameters, lr: optim.AdamW(
+        parameters, lr, weight_decay=WEIGHT_DECAY, fused=True
+    ),
     "rmsprop": lambda parameters, lr: optim.RMSprop(parameters, lr),
 }
 OPTIMIZERS: Mapping[str, OptimizerFactory] = {**TORCH_OPTIMIZERS, **BASELINES, **PACKAGED}
@@ -74,7 +76,6 @@ class Suite:
 
     schedules: run under each of ``families``, tuned and over the whole response.
     baselines: pairs of optimizer and schedule that compete within a family, tuned only.
-    shipped: the rate of each optimizer's own default, for the track without tuning.
     steps: share of each task's budget.
     """
 

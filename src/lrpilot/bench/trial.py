@@ -8,7 +8,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from lrpilot.bench.suite import OPTIMIZERS
@@ -54,7 +54,8 @@ class Trial:
     @property
     def key(self) -> str:
         """The trial's name in the store: a hash of all the above."""
-        text = json.dumps({"results": RESULTS_VERSION, **asdict(self)}, sort_keys=True)
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
+        text = json.dumps({"results": RESULTS_VERSION, **settings}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -94,11 +95,16 @@ def run_trial(trial: Trial, progress: Progress) -> Outcome:
             _run_task(trial, outcome, progress)
     except (Exception, SystemExit) as error:  # whatever a training function raises is its outcome
         outcome.status = "failed"
-        summary = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
-        outcome.error = f"{summary}\n\n{traceback.format_exc()}"
+        outcome.error = error_text(error)
         outcome.validation_loss = outcome.test_loss = None
     outcome.seconds = time.perf_counter() - started
     return outcome
+
+
+def error_text(error: BaseException) -> str:
+    """The exception in one line, then its traceback."""
+    summary = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
+    return f"{summary}\n\n{''.join(traceback.format_exception(error))}"
 
 
 def evaluation_steps(total_steps: int) -> set[int]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 from lrpilot.bench.suite import neighbours
 
 EXTENSIONS = 6  # half-decades beyond the edge of the first grid
+
+KeyT = TypeVar("KeyT", bound=Hashable)
+Losses = Sequence[float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,7 @@ class Choice:
 
 def tune(
     lrs: Sequence[float],
-    losses_by_lr: Sequence[Sequence[float | None]],
+    losses_by_lr: Sequence[Losses],
     *,
     points: int | None = None,
     extensions: int = EXTENSIONS,
@@ -90,6 +94,38 @@ def tune(
         at_edge=best in (0, len(lrs) - 1),
         extension=further if left > 0 else (),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """A best rate and the grid, extensions included, that it is the best of."""
+
+    lr: float
+    grid: tuple[float, ...]
+
+
+def tune_all(
+    grids: Mapping[KeyT, tuple[float, ...]],
+    run: Callable[[list[tuple[KeyT, float]]], Mapping[tuple[KeyT, float], Losses]],
+) -> dict[KeyT, Tuned]:
+    """`tune` for many grids at once, each extended until its best rate is not at its edge.
+
+    run: trains what is named, at the rates that are asked for, and returns the losses by seed.
+    """
+    found = {key: Tuned(grid[0], grid) for key, grid in grids.items()}
+    losses: dict[tuple[KeyT, float], Losses] = {}
+    asked = dict(grids)
+    while asked:
+        losses |= run([(key, lr) for key, lrs in asked.items() for lr in lrs])
+        further: dict[KeyT, tuple[float, ...]] = {}
+        for key in asked:
+            grid = found[key].grid
+            choice = tune(grid, [losses[key, lr] for lr in grid], points=len(grids[key]))
+            if choice.extension:
+                further[key] = choice.extension
+            found[key] = Tuned(choice.lr, tuple(sorted({*grid, *choice.extension})))
+        asked = further
+    return found
 
 
 def _finite(losses: Sequence[float | None]) -> list[float]:

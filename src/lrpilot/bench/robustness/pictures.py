@@ -10,12 +10,12 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from lrpilot.bench.page import COLOURS
 from lrpilot.bench.robustness.summary import Summary
 from lrpilot.bench.robustness.tables import RESPECTS, ratio
 from lrpilot.bench.robustness.verdicts import RIVALS
 
-# Okabe and Ito's colours.
-COLOURS = {"constant": "#D55E00", "cosine": "#0072B2"}
+COLOUR_OF = {"cosine": COLOURS[0], "constant": COLOURS[1]}
 TICKS = (0.5, 0.7, 1.0, 1.4, 2.0)
 SHOWN_UP_TO = 30.0  # penalties beyond have the last colour
 
@@ -81,7 +81,7 @@ def standings(summary: Summary) -> Figure:
                 ],
                 fmt="o",
                 capsize=3,
-                color=COLOURS[rival],
+                color=COLOUR_OF[rival],
                 label=f"over {rival}'s",
             )
         axes.axvline(1.0, color="grey", linewidth=0.8)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import cast
 
 from rich.console import Console
 
-from lrpilot.bench.engines import Engine
-from lrpilot.bench.local import Finished
+from lrpilot.bench.engines import Engine, in_lots
+from lrpilot.bench.local import Advanced, Finished
 from lrpilot.bench.perturbations import PERTURBATIONS
 from lrpilot.bench.progress import Display
 from lrpilot.bench.robustness.rows import RobustnessRow, robustness_row
@@ -21,9 +21,8 @@ from lrpilot.bench.stages import Method
 from lrpilot.bench.store import Store
 from lrpilot.bench.suite import EVALUATION_SEEDS, TUNING_POINTS, TUNING_SEEDS
 from lrpilot.bench.trial import Outcome, Trial
-from lrpilot.bench.tuning import tune
+from lrpilot.bench.tuning import Losses, tune_all
 
-STORED_TOGETHER = 100  # trials
 PLACEBO = "placebo"  # begins the names of those that change nothing, and so are tuned already
 
 
@@ -169,33 +168,25 @@ class _Runner:
     def tuned(self, cells: Sequence[Cell]) -> dict[Cell, float]:
         """Each cell's best rate; grids are extended until the best is not at their edge."""
         design = self.design
+
+        def run(asked: list[tuple[Cell, float]]) -> dict[tuple[Cell, float], Losses]:
+            trials = {
+                (cell, lr): [design.trial(cell, lr, seed) for seed in design.tuning_seeds]
+                for cell, lr in asked
+            }
+            ended = self.run("tuning", [trial for of_rate in trials.values() for trial in of_rate])
+            return {
+                at: [ended[trial].validation_loss for trial in of_rate]
+                for at, of_rate in trials.items()
+            }
+
         grids = {
             cell: Method(cell.task, design.optimizer, cell.schedule, design.total_steps).grid(
                 design.tuning_points
             )
             for cell in cells
         }
-        rates: dict[Cell, float] = {}
-        losses: dict[tuple[Cell, float], list[float | None]] = {}
-        further = dict(grids)
-        while further:
-            trials = {
-                (cell, lr): [design.trial(cell, lr, seed) for seed in design.tuning_seeds]
-                for cell, grid in further.items()
-                for lr in grid
-            }
-            ended = self.run("tuning", [trial for of_rate in trials.values() for trial in of_rate])
-            for at, of_rate in trials.items():
-                losses[at] = [ended[trial].validation_loss for trial in of_rate]
-            further = {}
-            for cell in {cell: None for cell, _ in trials}:
-                of_cell = [losses[cell, lr] for lr in grids[cell]]
-                choice = tune(grids[cell], of_cell, points=design.tuning_points)
-                rates[cell] = choice.lr
-                if choice.extension:
-                    further[cell] = choice.extension
-                    grids[cell] = tuple(sorted({*grids[cell], *choice.extension}))
-        return rates
+        return {cell: tuned.lr for cell, tuned in tune_all(grids, run).items()}
 
     def run(self, what: str, trials: Sequence[Trial]) -> dict[Trial, Outcome]:
         """Outcomes of all ``trials``.
@@ -228,15 +219,13 @@ class _Runner:
             Display(trials, self.console) as display,
             closing(self.engine.run(trials)) as events,
         ):
-            lot: list[Finished] = []
-            for event in events:
-                display.show(event)
-                if isinstance(event, Finished):
-                    lot.append(event)
-                if len(lot) >= STORED_TOGETHER:
-                    self._store(lot)
-                    lot = []
-            self._store(lot)
+            for pairs in in_lots(_shown(events, display)):
+                self.store.add_many(pairs, keep_curves=False)
 
-    def _store(self, ended: Iterable[Finished]) -> None:
-        self.store.add_many([(event.trial, event.outcome) for event in ended], keep_curves=False)
+
+def _shown(
+    events: Iterable[Advanced | Finished], display: Display
+) -> Iterator[Advanced | Finished]:
+    for event in events:
+        display.show(event)
+        yield event
