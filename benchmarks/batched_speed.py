@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 
 from lrpilot.bench import Plan, run_trial
-from lrpilot.bench.batched import run_batch, runs_per_batch
+from lrpilot.bench.batched.program import run_batch, runs_per_batch
 from lrpilot.bench.suite import EVALUATION_SEEDS, SUITES, grid, nominal_lr
 from lrpilot.tasks import TASKS
 

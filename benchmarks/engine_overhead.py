@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lrpilot.bench import Plan, Trial
-from lrpilot.bench.local import Advanced, Finished, run_trials
-from lrpilot.bench.ray import run_trials_on_ray
+from lrpilot.bench.engines.local import Advanced, Finished, run_trials
+from lrpilot.bench.engines.ray import run_trials_on_ray
 
 Engine = Callable[[list[Trial]], Iterable[Advanced | Finished]]
 

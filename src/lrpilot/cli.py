@@ -16,21 +16,22 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from lrpilot.bench.answer import Row, rows
 from lrpilot.bench.claims.command import claims_table, run_claims, write_claims_page
-from lrpilot.bench.compare import compare as run_comparison
-from lrpilot.bench.engines import ENGINES, Engine
-from lrpilot.bench.explained import Filters, explain_file
-from lrpilot.bench.explained import as_json as explained_json
-from lrpilot.bench.explained import as_text as explained_text
+from lrpilot.bench.comparison.answer import Row, rows
+from lrpilot.bench.comparison.compare import compare as run_comparison
+from lrpilot.bench.comparison.plan import Plan
+from lrpilot.bench.comparison.report import write_report
+from lrpilot.bench.comparison.table import footnote, tables
+from lrpilot.bench.engines.engine import ENGINES, Engine
 from lrpilot.bench.page import check_page
-from lrpilot.bench.plan import Plan
-from lrpilot.bench.recorded import LOSS_COLUMNS
-from lrpilot.bench.replay import as_json as replay_json
-from lrpilot.bench.replay import as_text as replay_text
-from lrpilot.bench.replay import replay_file
-from lrpilot.bench.replay_page import write_page
-from lrpilot.bench.report import write_report
+from lrpilot.bench.replay.explained import Filters, explain_file
+from lrpilot.bench.replay.explained import as_json as explained_json
+from lrpilot.bench.replay.explained import as_text as explained_text
+from lrpilot.bench.replay.page import write_page
+from lrpilot.bench.replay.recorded import LOSS_COLUMNS
+from lrpilot.bench.replay.replay import as_json as replay_json
+from lrpilot.bench.replay.replay import as_text as replay_text
+from lrpilot.bench.replay.replay import replay_file
 from lrpilot.bench.robustness.study import run_study
 from lrpilot.bench.robustness.tables import tables as study_tables
 from lrpilot.bench.runs import Where, check_export, check_store, find_runs
@@ -46,7 +47,6 @@ from lrpilot.bench.suite import (
     OPTIMIZERS,
     SUITES,
 )
-from lrpilot.bench.table import footnote, tables
 from lrpilot.schedules import NAMED_SCHEDULES, named_schedule
 from lrpilot.schedules.checks import check_known
 from lrpilot.tasks import TASKS

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lrpilot.bench.aggregates import (
+from lrpilot.bench.statistics.aggregates import (
     geometric_mean,
     hierarchical_bootstrap,
     holm,

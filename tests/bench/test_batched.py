@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from lrpilot.bench import Plan, run_trial
-from lrpilot.bench.batched import UPDATES, run_batch
-from lrpilot.bench.batched_schedules import TWINS_PAY, Scales
-from lrpilot.bench.engines import Engine, batches
+from lrpilot.bench.batched.program import UPDATES, run_batch
+from lrpilot.bench.batched.schedules import TWINS_PAY, Scales
+from lrpilot.bench.engines.engine import Engine, batches
 from lrpilot.bench.suite import OPTIMIZERS
 from lrpilot.schedules import Signal, named_schedule
 from lrpilot.tasks import TASKS

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lrpilot.bench import Plan, Store
-from lrpilot.bench.local import Advanced, Finished, run_trials
+from lrpilot.bench.engines.local import Advanced, Finished, run_trials
 
 DEADLY = """
 import os

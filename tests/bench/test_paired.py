@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lrpilot.bench.paired import cell_verdict, p_above
+from lrpilot.bench.statistics.paired import cell_verdict, p_above
 
 BOUND = math.log(0.95)
 differences = st.lists(st.floats(-1, 1), min_size=2, max_size=12)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lrpilot.bench.batched import run_batch
+from lrpilot.bench.batched.program import run_batch
 from lrpilot.bench.perturbations import PERTURBATIONS, Moment
 from lrpilot.bench.stages import Method
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from lrpilot.bench import Plan, Store
-from lrpilot.bench.local import Finished, run_trials
+from lrpilot.bench.engines.local import Finished, run_trials
 
 pytest.importorskip("ray")
 
-from lrpilot.bench import ray as engine
-from lrpilot.bench.ray import run_trials_on_ray
+from lrpilot.bench.engines import ray as engine
+from lrpilot.bench.engines.ray import run_trials_on_ray
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes in /proc")
 
@@ -62,8 +62,8 @@ DRIVER = """
 import json, sys
 from pathlib import Path
 from lrpilot.bench import Plan, Store
-from lrpilot.bench.local import Finished
-from lrpilot.bench.ray import run_trials_on_ray
+from lrpilot.bench.engines.local import Finished
+from lrpilot.bench.engines.ray import run_trials_on_ray
 
 address, task, seeds, limit, store = json.loads(sys.argv[1])
 trials = Plan(tasks=[task], schedules=["cosine"], seeds=seeds).trials

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
-from lrpilot.bench.reference import ReferenceCurve, admissible, judge, non_increasing
+from lrpilot.bench.statistics.reference import ReferenceCurve, admissible, judge, non_increasing
 
 INF = math.inf
 HORIZONS = (0.25, 0.5, 0.7, 1.0, 1.4, 2.0)

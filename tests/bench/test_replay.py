@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from lrpilot.bench.configured import configured_schedules
 from lrpilot.bench.page import check_page
-from lrpilot.bench.recorded import read_losses
-from lrpilot.bench.replay import as_json, as_text, replay_file
-from lrpilot.bench.replay_page import thinned, write_page
+from lrpilot.bench.replay.configured import configured_schedules
+from lrpilot.bench.replay.page import thinned, write_page
+from lrpilot.bench.replay.recorded import read_losses
+from lrpilot.bench.replay.replay import as_json, as_text, replay_file
 from lrpilot.schedules import WSD, Greedy, Linear, OpenLoop, Plateau
 from lrpilot.schedules.explanation import replay
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from lrpilot.bench import Plan, cells, rows, run_trial
+from lrpilot.bench.comparison.report import write_report
 from lrpilot.bench.page import check_page
-from lrpilot.bench.report import write_report
 
 STORE = Path("runs.db")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

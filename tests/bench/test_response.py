@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrpilot.bench.response import expected_best, robustness_range
+from lrpilot.bench.statistics.response import expected_best, robustness_range
 
 GRID = [10 ** (at / 2) for at in range(-10, 1)]
 equivalents = st.lists(st.floats(0.25, 2), min_size=11, max_size=11)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lrpilot.bench.shares import (
+from lrpilot.bench.statistics.shares import (
     exact_interval,
     null_strict_share,
     p_share_above,

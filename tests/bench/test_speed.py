@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrpilot.bench.speed import (
+from lrpilot.bench.statistics.speed import (
     anytime,
     area_under_log_loss,
     compute_adjusted,

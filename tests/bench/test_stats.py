@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lrpilot.bench.stats import interval, verdict
+from lrpilot.bench.statistics.stats import interval, verdict
 
 INF = math.inf
 

@@ -1,8 +1,6 @@
 """Comparing schedules: trials, where they run and are kept, and what they show."""
 
-from lrpilot.bench.answer import Cell, Row, cells, rows
-from lrpilot.bench.compare import compare
-from lrpilot.bench.plan import Plan
+from lrpilot.bench.comparison import Cell, Plan, Row, cells, compare, rows
 from lrpilot.bench.store import Store, StoreError
 from lrpilot.bench.training_function import TrainingTrial
 from lrpilot.bench.trial import Outcome, Trial, run_trial

@@ -19,7 +19,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from lrpilot.bench.store import Store, unpacked, unpacked_evaluations
-from lrpilot.bench.trial import RESULTS_VERSION, Engine, Status, Trial
+from lrpilot.bench.trial import RESULTS_VERSION, Loop, Status, Trial
 from lrpilot.schedules.checks import check_known
 
 # More trials than these are counted by cell instead of listed.
@@ -75,7 +75,7 @@ class Final(NamedTuple):
     seed: int
     total_steps: int | None
     perturbation: str
-    engine: Engine
+    engine: Loop
     status: Status
     validation_loss: float | None
     test_loss: float | None

@@ -12,8 +12,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 
-from lrpilot.bench.batched import UPDATES
-from lrpilot.bench.engines import Engine, in_lots
+from lrpilot.bench.batched.program import UPDATES
+from lrpilot.bench.engines.engine import Engine, in_lots
 from lrpilot.bench.store import Store
 from lrpilot.bench.suite import (
     BUDGET_REFERENCE,

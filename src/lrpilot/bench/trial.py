@@ -17,7 +17,7 @@ from lrpilot.schedules import Signal, named_schedule
 from lrpilot.tasks import find_task
 
 Status = Literal["done", "diverged", "failed"]
-Engine = Literal["single", "batched"]
+Loop = Literal["single", "batched"]
 Progress = Callable[[float], None]
 
 # Rises with every change, here or in a schedule, that alters the numbers a trial yields.
@@ -49,7 +49,7 @@ class Trial:
     seed: int
     total_steps: int | None
     perturbation: str = ""
-    engine: Engine = "single"
+    engine: Loop = "single"
 
     @property
     def key(self) -> str:

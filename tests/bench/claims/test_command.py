@@ -7,7 +7,7 @@ from claim_rows import SUITE, rows
 from lrpilot.bench.claims import evaluate, load_claims
 from lrpilot.bench.claims.command import claims_table, run_claims, without_idle_curves
 from lrpilot.bench.claims.findings import Entrant, Findings
-from lrpilot.bench.engines import Engine
+from lrpilot.bench.engines.engine import Engine
 from lrpilot.bench.results import save_rows
 from lrpilot.bench.robustness.rows import RobustnessRow
 from lrpilot.bench.robustness.rows import save_rows as save_study

@@ -10,7 +10,7 @@ from lrpilot.bench.claims.command import ClaimsAnswer, run_claims
 from lrpilot.bench.claims.overview import standings
 from lrpilot.bench.claims.page import page_text
 from lrpilot.bench.claims.pictures import CAPTIONS
-from lrpilot.bench.engines import Engine
+from lrpilot.bench.engines.engine import Engine
 
 ROOT = Path(__file__).parents[3]
 ROWS = Path("benchmarks/results/standard.csv.gz")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from claim_rows import SUITE, rows
 from lrpilot.bench.claims.comparisons import expected_log_best, steps_taken, verdicts_of
 from lrpilot.bench.claims.findings import Cell, Entrant, Findings, evaluations
-from lrpilot.bench.paired import cell_verdict
+from lrpilot.bench.statistics.paired import cell_verdict
 
 CELL = Cell("digits-mlp", "adamw")
 

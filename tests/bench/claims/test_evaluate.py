@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from claim_rows import SUITE, WORTH, lost, rows
-from lrpilot.bench.aggregates import holm
 from lrpilot.bench.claims import Findings, evaluate, load_claims
 from lrpilot.bench.claims.claim import read_claims
 from lrpilot.bench.claims.comparisons import compared
 from lrpilot.bench.claims.findings import Entrant
 from lrpilot.bench.claims.sampling import estimate
 from lrpilot.bench.claims.verdict import Verdict
+from lrpilot.bench.statistics.aggregates import holm
 from lrpilot.tasks import find_task
 
 FILE = load_claims()

@@ -19,7 +19,7 @@ from lrpilot.bench.claims.claim import load_claims
 from lrpilot.bench.claims.evaluate import evaluate
 from lrpilot.bench.claims.findings import Entrant, Findings
 from lrpilot.bench.claims.verdict import Verdict
-from lrpilot.bench.engines import Engine
+from lrpilot.bench.engines.engine import Engine
 from lrpilot.bench.results import ResultRow, load_rows, result_row, save_rows
 from lrpilot.bench.robustness.rows import load_rows as load_study
 from lrpilot.bench.robustness.summary import summarise

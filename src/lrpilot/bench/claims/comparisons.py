@@ -20,12 +20,12 @@ from lrpilot.bench.claims.findings import (
     Track,
     evaluations,
 )
-from lrpilot.bench.paired import CellVerdict
-from lrpilot.bench.reference import ReferenceCurve
-from lrpilot.bench.response import expected_best, robustness_range
 from lrpilot.bench.results import ResultRow
-from lrpilot.bench.speed import LONGEST, compute_adjusted, steps_to_target
-from lrpilot.bench.stats import CONFIDENCE, t_quantile
+from lrpilot.bench.statistics.paired import CellVerdict
+from lrpilot.bench.statistics.reference import ReferenceCurve
+from lrpilot.bench.statistics.response import expected_best, robustness_range
+from lrpilot.bench.statistics.speed import LONGEST, compute_adjusted, steps_to_target
+from lrpilot.bench.statistics.stats import CONFIDENCE, t_quantile
 
 # By level, so that -1 is the last.
 LEVELS: tuple[CellVerdict, ...] = ("undecided", "not worse", "better", "worse")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lrpilot.bench.aggregates import holm
 from lrpilot.bench.claims.claim import ClaimsFile
 from lrpilot.bench.claims.findings import Findings
 from lrpilot.bench.claims.judged import judge
@@ -13,6 +12,7 @@ from lrpilot.bench.claims.rules import rule
 from lrpilot.bench.claims.studied import STUDY_METRICS, judge_study
 from lrpilot.bench.claims.verdict import Judgement, Verdict
 from lrpilot.bench.robustness.summary import Summary
+from lrpilot.bench.statistics.aggregates import holm
 
 
 def evaluate(

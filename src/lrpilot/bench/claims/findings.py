@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lrpilot.bench.reference import ReferenceCurve, admissible
 from lrpilot.bench.results import ResultRow
+from lrpilot.bench.statistics.reference import ReferenceCurve, admissible
 from lrpilot.bench.suite import (
     BUDGET_REFERENCE,
     SHIPPED_LRS,

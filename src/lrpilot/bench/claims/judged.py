@@ -22,7 +22,7 @@ from lrpilot.bench.claims.sampling import (
     without_a_task,
 )
 from lrpilot.bench.claims.verdict import Judgement, Verdict, untested
-from lrpilot.bench.response import USABLE
+from lrpilot.bench.statistics.response import USABLE
 
 SEED = 20261125  # of every bootstrap, together with the claim's id
 PART_DRAWS = 1000

@@ -9,13 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrpilot.bench.aggregates import (
-    Estimate,
-    geometric_mean,
-    hierarchical_bootstrap,
-    interquartile_mean,
-    probability_of_improvement,
-)
 from lrpilot.bench.claims.comparisons import (
     decades,
     expected_log_best,
@@ -30,10 +23,17 @@ from lrpilot.bench.claims.findings import (
     Scores,
     evaluations,
 )
-from lrpilot.bench.paired import CellVerdict
 from lrpilot.bench.results import ResultRow
-from lrpilot.bench.speed import anytime, area_under_log_loss, ratios_to_fastest
-from lrpilot.bench.stats import MARGIN
+from lrpilot.bench.statistics.aggregates import (
+    Estimate,
+    geometric_mean,
+    hierarchical_bootstrap,
+    interquartile_mean,
+    probability_of_improvement,
+)
+from lrpilot.bench.statistics.paired import CellVerdict
+from lrpilot.bench.statistics.speed import anytime, area_under_log_loss, ratios_to_fastest
+from lrpilot.bench.statistics.stats import MARGIN
 from lrpilot.bench.suite import BUDGET_REFERENCE
 
 SEED = 20261125

@@ -25,8 +25,8 @@ from lrpilot.bench.claims.overview import (
     scores_of,
 )
 from lrpilot.bench.page import COLOURS
-from lrpilot.bench.response import USABLE
-from lrpilot.bench.speed import LONGEST, performance_profile
+from lrpilot.bench.statistics.response import USABLE
+from lrpilot.bench.statistics.speed import LONGEST, performance_profile
 from lrpilot.bench.suite import BUDGET_REFERENCE
 
 # At most as many as there are colours; those of GreedyLR are dashed.

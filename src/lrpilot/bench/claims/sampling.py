@@ -8,7 +8,11 @@ from statistics import fmean
 
 import numpy as np
 
-from lrpilot.bench.aggregates import (
+from lrpilot.bench.claims.claim import Claim, Metric
+from lrpilot.bench.claims.comparisons import Comparison
+from lrpilot.bench.claims.rules import Bounds
+from lrpilot.bench.results import ResultRow
+from lrpilot.bench.statistics.aggregates import (
     DRAWS,
     Array,
     Estimate,
@@ -20,12 +24,8 @@ from lrpilot.bench.aggregates import (
     leave_one_out,
     probability_of_improvement,
 )
-from lrpilot.bench.claims.claim import Claim, Metric
-from lrpilot.bench.claims.comparisons import Comparison
-from lrpilot.bench.claims.rules import Bounds
-from lrpilot.bench.paired import CellVerdict, p_above
-from lrpilot.bench.results import ResultRow
-from lrpilot.bench.shares import (
+from lrpilot.bench.statistics.paired import CellVerdict, p_above
+from lrpilot.bench.statistics.shares import (
     GOOD,
     null_strict_share,
     p_share_above,

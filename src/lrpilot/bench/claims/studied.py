@@ -10,10 +10,10 @@ from statistics import fmean
 from lrpilot.bench.claims.claim import UNITS, Claim, Metric
 from lrpilot.bench.claims.rules import Bounds
 from lrpilot.bench.claims.verdict import Judgement, untested
-from lrpilot.bench.paired import p_above
 from lrpilot.bench.robustness.summary import Summary
 from lrpilot.bench.robustness.verdicts import Measure, Standing
 from lrpilot.bench.robustness.verdicts import Verdict as Cell
+from lrpilot.bench.statistics.paired import p_above
 
 STUDY_METRICS: dict[Metric, Measure] = {
     "penalty under perturbation": "penalty",

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from lrpilot.bench.aggregates import Estimate, hierarchical_bootstrap
 from lrpilot.bench.robustness.rows import RobustnessRow
+from lrpilot.bench.statistics.aggregates import Estimate, hierarchical_bootstrap
 
 DRAWS = 2000
 DRAWS_SEED = 0

@@ -11,10 +11,10 @@ from typing import cast
 
 from rich.console import Console
 
-from lrpilot.bench.engines import Engine, in_lots
-from lrpilot.bench.local import Advanced, Finished
+from lrpilot.bench.engines.engine import Engine, in_lots
+from lrpilot.bench.engines.local import Advanced, Finished
+from lrpilot.bench.engines.progress import Display
 from lrpilot.bench.perturbations import PERTURBATIONS
-from lrpilot.bench.progress import Display
 from lrpilot.bench.robustness.rows import RobustnessRow, robustness_row
 from lrpilot.bench.robustness.summary import Summary, summarise
 from lrpilot.bench.stages import Method

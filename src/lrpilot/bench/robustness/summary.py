@@ -7,7 +7,6 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lrpilot.bench.paired import p_above
 from lrpilot.bench.perturbations import PERTURBATIONS
 from lrpilot.bench.robustness.pairs import Place, Runs, by_place, estimate, with_twins
 from lrpilot.bench.robustness.rows import RobustnessRow
@@ -20,7 +19,8 @@ from lrpilot.bench.robustness.verdicts import (
     standing,
     verdicts_of,
 )
-from lrpilot.bench.stats import CONFIDENCE
+from lrpilot.bench.statistics.paired import p_above
+from lrpilot.bench.statistics.stats import CONFIDENCE
 from lrpilot.bench.trial import evaluation_steps
 
 # Without a perturbation there is one track, and no penalty.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from lrpilot.bench.robustness.pairs import Place, Runs, estimate
-from lrpilot.bench.stats import interval
+from lrpilot.bench.statistics.stats import interval
 
 Measure = Literal["loss", "penalty"]
 RunTrack = Literal["surprise", "expected"]

@@ -11,8 +11,8 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TypedDict
 
-from lrpilot.bench.paired import CellResult, cell_verdict
-from lrpilot.bench.stats import MARGIN, standard_error
+from lrpilot.bench.statistics.paired import CellResult, cell_verdict
+from lrpilot.bench.statistics.stats import MARGIN, standard_error
 
 MIN_FALL = 3.0  # standard errors per octave
 MIN_ELASTICITY = 0.05

@@ -11,9 +11,9 @@ from pathlib import Path
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from lrpilot.bench.answer import Cell, Row, by_task
+from lrpilot.bench.comparison.answer import Cell, Row, by_task
+from lrpilot.bench.comparison.table import columns, entries, footnote, ranked, title
 from lrpilot.bench.page import COLOURS, embedded, save_page
-from lrpilot.bench.table import columns, entries, footnote, ranked, title
 from lrpilot.bench.trial import Outcome
 from lrpilot.tasks import TASKS
 

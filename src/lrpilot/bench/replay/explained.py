@@ -14,8 +14,8 @@ import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from lrpilot.bench.plan import NOMINAL_STEPS
-from lrpilot.bench.replay import DECISIONS, first_move, log_as_json, shortened
+from lrpilot.bench.comparison.plan import NOMINAL_STEPS
+from lrpilot.bench.replay.replay import DECISIONS, first_move, log_as_json, shortened
 from lrpilot.bench.store import Store, StoreError
 from lrpilot.bench.trial import Outcome, Trial
 from lrpilot.schedules import Schedule, Signal, named_schedule

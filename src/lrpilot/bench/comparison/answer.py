@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TypeVar
 
-from lrpilot.bench.stats import MARGIN, Verdict, interval, verdict
+from lrpilot.bench.statistics.stats import MARGIN, Verdict, interval, verdict
 from lrpilot.bench.suite import REFERENCE
 from lrpilot.bench.trial import Outcome, Trial
 

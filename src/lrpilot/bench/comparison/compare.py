@@ -6,11 +6,11 @@ from contextlib import closing
 
 from rich.console import Console
 
-from lrpilot.bench.answer import Cell, cells
-from lrpilot.bench.engines import Engine
-from lrpilot.bench.local import Finished
-from lrpilot.bench.plan import Plan
-from lrpilot.bench.progress import Display, tell_failure
+from lrpilot.bench.comparison.answer import Cell, cells
+from lrpilot.bench.comparison.plan import Plan
+from lrpilot.bench.engines.engine import Engine
+from lrpilot.bench.engines.local import Finished
+from lrpilot.bench.engines.progress import Display, tell_failure
 from lrpilot.bench.store import Store
 
 

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from lrpilot.bench.page import COLOURS, embedded, save_page
-from lrpilot.bench.replay import LABEL, Replays, about, first_move
+from lrpilot.bench.replay.replay import LABEL, Replays, about, first_move
 from lrpilot.schedules.explanation import Replay, describe
 
 POINTS = 2000  # per curve

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lrpilot.bench.stats import CONFIDENCE
+from lrpilot.bench.statistics.stats import CONFIDENCE
 
 Array = NDArray[np.float64]
 Cells = Mapping[str, Sequence[Sequence[float]]]

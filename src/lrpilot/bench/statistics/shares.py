@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, betaincinv
 
-from lrpilot.bench.aggregates import DRAWS, Array
-from lrpilot.bench.paired import CellVerdict
-from lrpilot.bench.stats import CONFIDENCE
+from lrpilot.bench.statistics.aggregates import DRAWS, Array
+from lrpilot.bench.statistics.paired import CellVerdict
+from lrpilot.bench.statistics.stats import CONFIDENCE
 
 STRICT = 0.01  # of the other's mean loss
 GOOD: tuple[CellVerdict, ...] = ("better", "not worse")

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, cast
 
-from lrpilot.bench.local import Advanced, Finished, Worker, check_limits
+from lrpilot.bench.engines.local import Advanced, Finished, Worker, check_limits
 from lrpilot.bench.training_function import check_function, is_function
 from lrpilot.bench.trial import Outcome, Trial
 

@@ -19,8 +19,8 @@ from typing import cast
 
 import torch
 
-from lrpilot.bench.batched import run_batch, runs_per_batch
-from lrpilot.bench.local import Advanced, Finished, run_trials
+from lrpilot.bench.batched.program import run_batch, runs_per_batch
+from lrpilot.bench.engines.local import Advanced, Finished, run_trials
 from lrpilot.bench.trial import Outcome, Trial, error_text
 from lrpilot.tasks import TrainingTask, find_task
 
@@ -87,7 +87,7 @@ class Engine:
         if self.kind == "local":
             return run_trials(trials, self.workers, time_limit=self.time_limit)
         # Loads Ray, which takes seconds, for those alone who want it.
-        module = importlib.import_module("lrpilot.bench.ray")
+        module = importlib.import_module("lrpilot.bench.engines.ray")
         return cast(
             "Generator[Advanced | Finished, None, None]",
             module.run_trials_on_ray(trials, self.address, time_limit=self.time_limit),

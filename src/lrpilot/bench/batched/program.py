@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from lrpilot.bench.batched_hypergradient import Hypergradient
-from lrpilot.bench.batched_optimizers import Adam, BatchedOptimizer, Momentum, RMSprop
-from lrpilot.bench.batched_schedules import Scales
+from lrpilot.bench.batched.hypergradient import Hypergradient
+from lrpilot.bench.batched.optimizers import Adam, BatchedOptimizer, Momentum, RMSprop
+from lrpilot.bench.batched.schedules import Scales
 from lrpilot.bench.perturbations import PERTURBATIONS, Moment
 from lrpilot.bench.trial import Outcome, Progress, Trial, evaluation_steps
 from lrpilot.optimizers.packaged import MOMENTUM, WEIGHT_DECAY

@@ -11,8 +11,8 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from lrpilot.bench.configured import configured_schedules
-from lrpilot.bench.recorded import Recording, read_losses
+from lrpilot.bench.replay.configured import configured_schedules
+from lrpilot.bench.replay.recorded import Recording, read_losses
 from lrpilot.schedules.decisions import DecisionLog
 from lrpilot.schedules.explanation import Replay, describe, explain, replay
 

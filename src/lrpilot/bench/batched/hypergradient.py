@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lrpilot.bench.batched_optimizers import BETAS, EPS, like, rows, zeros
+from lrpilot.bench.batched.optimizers import BETAS, EPS, like, rows, zeros
 from lrpilot.optimizers.hypergradient import ADAM_HYPER_LR, SGD_HYPER_LR
 from lrpilot.optimizers.learned_rates import GREATEST_FACTOR, LEAST_FACTOR
 from lrpilot.optimizers.packaged import MOMENTUM, WEIGHT_DECAY

@@ -10,7 +10,7 @@ from typing import Literal
 
 from scipy.special import stdtr
 
-from lrpilot.bench.stats import CONFIDENCE, MARGIN, interval, standard_error, t_quantile
+from lrpilot.bench.statistics.stats import CONFIDENCE, MARGIN, interval, standard_error, t_quantile
 
 CellVerdict = Literal["better", "not worse", "worse", "undecided"]
 

@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from lrpilot.bench.local import Advanced, Finished
+from lrpilot.bench.engines.local import Advanced, Finished
 from lrpilot.bench.trial import Outcome, Trial
 
 PLAIN_EVERY = 10.0  # seconds between two lines where bars cannot be drawn

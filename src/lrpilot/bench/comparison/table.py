@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from lrpilot.bench.answer import Interval, Row, by_task
+from lrpilot.bench.comparison.answer import Interval, Row, by_task
 
 VERDICT_STYLES = {"good or better": "green", "worse": "red", "undecided": "yellow"}
 
