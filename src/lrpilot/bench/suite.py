@@ -122,11 +122,6 @@ BASELINES_OF: Mapping[str, tuple[tuple[str, str], ...]] = {
     "rmsprop": (),
 }
 
-PACKAGED_OF: Mapping[str, tuple[tuple[str, str], ...]] = {
-    family: tuple(pair for pair in pairs if pair[0] in PACKAGED)
-    for family, pairs in BASELINES_OF.items()
-}
-
 # The rates of libraries' defaults.
 SHIPPED_LRS: Mapping[str, float] = {"momentum": 1e-3, "adamw": 1e-3, "rmsprop": 1e-2}
 
@@ -168,7 +163,7 @@ SUITES: Mapping[str, Suite] = {
         tasks=STANDARD_TASKS,
         families=("momentum", "adamw", "rmsprop"),
         schedules=SCHEDULES,
-        baselines=PACKAGED_OF,
+        baselines=BASELINES_OF,
     ),
     "full": Suite(
         name="full",

@@ -18,25 +18,32 @@ OptimizerFactory = Callable[[Iterable[Tensor], float], Optimizer]
 MOMENTUM = 0.9
 WEIGHT_DECAY = 0.01
 
+
+def _hypergradient(name: str) -> OptimizerFactory:
+    _, direction, per = name.split("-")
+    settings: dict[str, Any] = {"per": per, "hyper_lr": HYPER_LRS[name]}
+    if direction == "sgd":
+        return lambda parameters, lr: HypergradientSGD(
+            parameters, lr, momentum=MOMENTUM, **settings
+        )
+    return lambda parameters, lr: HypergradientAdam(
+        parameters, lr, weight_decay=WEIGHT_DECAY, decoupled=True, **settings
+    )
+
+
+# How fast each learns its rates: the best of nine values on the development tasks, as GreedyLR's
+# own settings were chosen there (benchmarks/hypergradient_settings.py).
+HYPER_LRS: Mapping[str, float] = {
+    "hypergradient-sgd-global": 0.2,
+    "hypergradient-sgd-tensor": 0.2,
+    "hypergradient-sgd-parameter": 0.01,
+    "hypergradient-adam-global": 0.2,
+    "hypergradient-adam-tensor": 0.2,
+    "hypergradient-adam-parameter": 0.001,
+}
+
 BASELINES: Mapping[str, OptimizerFactory] = {
-    "hypergradient-sgd-global": lambda parameters, lr: HypergradientSGD(
-        parameters, lr, per="global", momentum=MOMENTUM
-    ),
-    "hypergradient-sgd-tensor": lambda parameters, lr: HypergradientSGD(
-        parameters, lr, per="tensor", momentum=MOMENTUM
-    ),
-    "hypergradient-sgd-parameter": lambda parameters, lr: HypergradientSGD(
-        parameters, lr, per="parameter", momentum=MOMENTUM
-    ),
-    "hypergradient-adam-global": lambda parameters, lr: HypergradientAdam(
-        parameters, lr, per="global", weight_decay=WEIGHT_DECAY, decoupled=True
-    ),
-    "hypergradient-adam-tensor": lambda parameters, lr: HypergradientAdam(
-        parameters, lr, per="tensor", weight_decay=WEIGHT_DECAY, decoupled=True
-    ),
-    "hypergradient-adam-parameter": lambda parameters, lr: HypergradientAdam(
-        parameters, lr, per="parameter", weight_decay=WEIGHT_DECAY, decoupled=True
-    ),
+    **{name: _hypergradient(name) for name in HYPER_LRS},
     "line-search": lambda parameters, lr: LineSearch(parameters, lr),
 }
 

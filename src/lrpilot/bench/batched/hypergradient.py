@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from lrpilot.bench.batched.optimizers import BETAS, EPS, like, rows, zeros
-from lrpilot.optimizers.hypergradient import ADAM_HYPER_LR, SGD_HYPER_LR
 from lrpilot.optimizers.learned_rates import GREATEST_FACTOR, LEAST_FACTOR
 from lrpilot.optimizers.packaged import MOMENTUM, WEIGHT_DECAY
 
@@ -25,10 +24,12 @@ class Hypergradient:
     adam: whether the direction is AdamW's, its decay included, or that of SGD with momentum.
     """
 
-    def __init__(self, values: Mapping[str, Tensor], per: Per, *, adam: bool) -> None:
+    def __init__(
+        self, values: Mapping[str, Tensor], per: Per, *, adam: bool, hyper_lr: float
+    ) -> None:
         self.per = per
         self.adam = adam
-        self.hyper_lr = (ADAM_HYPER_LR if adam else SGD_HYPER_LR)["multiplicative"]
+        self.hyper_lr = hyper_lr
         self.directions = zeros(values)
         self.first, self.second = (zeros(values), zeros(values)) if adam else ({}, {})
         self.steps = 0

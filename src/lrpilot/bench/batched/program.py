@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from lrpilot.bench.batched.hypergradient import Hypergradient
+from lrpilot.bench.batched.hypergradient import Hypergradient, Per
 from lrpilot.bench.batched.optimizers import Adam, BatchedOptimizer, Momentum, RMSprop
 from lrpilot.bench.batched.schedules import Scales
 from lrpilot.bench.perturbations import PERTURBATIONS, Moment
 from lrpilot.bench.trial import Outcome, Progress, Trial, evaluation_steps
-from lrpilot.optimizers.packaged import MOMENTUM, WEIGHT_DECAY
+from lrpilot.optimizers.packaged import HYPER_LRS, MOMENTUM, WEIGHT_DECAY
 from lrpilot.schedules import named_schedule
 from lrpilot.schedules.checks import check_known
 from lrpilot.tasks import Batch, Problem, TrainingTask, find_task
@@ -29,18 +29,24 @@ EVALUATED_AT_ONCE = 32
 
 Stack = dict[str, Tensor]  # each (runs, *shape)
 
+
+def _hypergradient(name: str) -> Callable[[Stack], BatchedOptimizer]:
+    _, direction, per = name.split("-")
+    return lambda values: Hypergradient(
+        values,
+        cast("Per", per),
+        adam=direction == "adam",
+        hyper_lr=HYPER_LRS[name],
+    )
+
+
 UPDATES: Mapping[str, Callable[[Stack], BatchedOptimizer]] = {
     "sgd": lambda values: Momentum(values, 0.0),
     "momentum": lambda values: Momentum(values, MOMENTUM),
     "adam": lambda values: Adam(values, 0.0),
     "adamw": lambda values: Adam(values, WEIGHT_DECAY),
     "rmsprop": RMSprop,
-    "hypergradient-sgd-global": lambda values: Hypergradient(values, "global", adam=False),
-    "hypergradient-sgd-tensor": lambda values: Hypergradient(values, "tensor", adam=False),
-    "hypergradient-sgd-parameter": lambda values: Hypergradient(values, "parameter", adam=False),
-    "hypergradient-adam-global": lambda values: Hypergradient(values, "global", adam=True),
-    "hypergradient-adam-tensor": lambda values: Hypergradient(values, "tensor", adam=True),
-    "hypergradient-adam-parameter": lambda values: Hypergradient(values, "parameter", adam=True),
+    **{name: _hypergradient(name) for name in HYPER_LRS},
 }
 
 
