@@ -383,3 +383,13 @@ def test_two_commands_write_one_store_and_one_killed_in_the_middle_harms_nothing
         assert [*store.select("PRAGMA integrity_check")] == [("ok",)]
         assert [*store.select("PRAGMA journal_mode")] == [("wal",)]
         store.add(TRIAL, Outcome())
+
+
+def test_versions_are_those_of_the_trials_that_are_asked_for(tmp_path, monkeypatch):
+    one, other = replace(TRIAL, seed=7), replace(TRIAL, seed=8)
+    with Store(tmp_path / "runs.db") as store:
+        for trial, version in ((one, "1"), (other, "2")):
+            monkeypatch.setattr("lrpilot.bench.store._versions", lambda text=version: text)
+            store.add(trial, Outcome())
+        assert store.versions([one]) == ["1"]
+        assert store.versions([one, other]) == ["1", "2"]

@@ -1,5 +1,7 @@
 """One trial of a built-in task."""
 
+from dataclasses import replace
+
 import pytest
 
 from lrpilot.bench import Plan, run_trial
@@ -43,3 +45,9 @@ def test_a_rate_far_too_high_diverges_without_an_exception():
     assert outcome.status == "diverged"
     assert outcome.validation_loss is None
     assert len(outcome.losses) < 40
+
+
+def test_a_single_run_refuses_a_perturbation_that_it_would_not_have():
+    outcome = run_trial(replace(trial(), perturbation="gaussian"), lambda share: None)
+    assert outcome.status == "failed"
+    assert "perturbation 'gaussian' is known to batches alone" in outcome.error

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import math
 import subprocess
 import sys
 
@@ -179,3 +180,19 @@ def test_importing_the_optimizers_imports_no_package():
     code = "import sys, lrpilot.optimizers; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {module for module, _ in CLASSES.values()} & set(run.stdout.split())
+
+
+def test_dog_that_overflows_returns_nan_as_others_do():
+    weight = torch.ones(2, requires_grad=True)
+    optimizer = PACKAGED["dog"]([weight], 1.0)
+    factors = iter((1.0, math.inf, 1.0))
+
+    def closure():
+        optimizer.zero_grad()
+        loss = next(factors) * weight.square().sum()
+        loss.backward()
+        return loss.detach()
+
+    shown = [float(optimizer.step(closure)) for _ in range(3)]
+    assert math.isfinite(shown[0])
+    assert math.isnan(shown[2])

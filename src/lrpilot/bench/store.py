@@ -227,6 +227,12 @@ class Store:
         rows = self.select(query, RESULTS_VERSION)
         return [Trial(**dict(zip(names, row, strict=True))) for row in rows]
 
+    def versions(self, trials: Iterable[Trial]) -> list[str]:
+        """With what ``trials`` were run: each set of versions once, in order."""
+        query = f"SELECT DISTINCT versions FROM rows WHERE key {IN_LIST}"
+        lots = [self.select(query, _list(by_key)) for by_key in _chunks(trials)]
+        return sorted({text for lot in lots for (text,) in lot})
+
     def outdated(self) -> int:
         """How many trials are of another RESULTS_VERSION, so that they have to be run again."""
         query = "SELECT count(*) FROM rows WHERE results {} ?"  # "<>" would not use the index

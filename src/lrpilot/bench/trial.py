@@ -113,6 +113,11 @@ def evaluation_steps(total_steps: int) -> set[int]:
 
 
 def _run_task(trial: Trial, outcome: Outcome, progress: Progress) -> None:
+    if trial.perturbation:
+        raise ValueError(
+            f"perturbation {trial.perturbation!r} is known to batches alone; run the trial with "
+            f"engine='batched'"
+        )
     task = find_task(trial.task)
     total_steps = trial.total_steps or task.total_steps
     schedule = named_schedule(trial.schedule, total_steps, trial.lr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -60,7 +61,7 @@ PACKAGED: Mapping[str, OptimizerFactory] = {
     ),
     "dog": lambda parameters, lr: _at_rate(
         # It logs a warning of any other rate.
-        _imported("dog", "dog-optimizer").DoG(parameters, lr=SHIPPED_LR["dog"]),
+        _diverging(_imported("dog", "dog-optimizer").DoG(parameters, lr=SHIPPED_LR["dog"])),
         lr,
     ),
     "dadapt-sgd": lambda parameters, lr: _imported("dadaptation", "dadaptation").DAdaptSGD(
@@ -104,6 +105,22 @@ def _imported(module: str, package: str) -> Any:
 def _training(optimizer: Any) -> Optimizer:
     """Schedule-free starts in neither mode, and refuses to step."""
     optimizer.train()
+    return optimizer
+
+
+def _diverging(optimizer: Any) -> Any:
+    """DoG asserts that its sums have not overflowed; like others, it then returns NaN instead."""
+    step = optimizer.step
+
+    def step_or_nan(closure: Callable[[], Any] | None = None) -> Any:
+        try:
+            return step(closure)
+        except AssertionError as error:
+            if "nan" not in str(error) and "inf" not in str(error):
+                raise
+            return math.nan
+
+    optimizer.step = step_or_nan
     return optimizer
 
 

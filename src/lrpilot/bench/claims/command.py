@@ -129,7 +129,7 @@ def trained(
             result_row(trial, outcome, curve=True)
             for trial, outcome in store.outcomes(trials, curves=False)
         ]
-        versions = sorted(text for (text,) in store.select("SELECT DISTINCT versions FROM rows"))
+        versions = store.versions(trials)
     about = {"command": command, "suite": suite.name, "versions": "; ".join(versions)}
     with tempfile.TemporaryDirectory() as folder:
         path = save_path or Path(folder) / "rows.csv.gz"

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from lrpilot.bench.comparison.plan import NOMINAL_STEPS
 from lrpilot.bench.replay.replay import DECISIONS, first_move, log_as_json, shortened
+from lrpilot.bench.runs import Where, counts, finals
 from lrpilot.bench.store import Store, StoreError
 from lrpilot.bench.trial import Outcome, Trial
 from lrpilot.schedules import Schedule, Signal, named_schedule
@@ -47,6 +48,7 @@ class Explained:
     name: what it is, as columns of a table and their values.
     schedule: None where only its name is known, as in a checkpoint.
     differs: the first step at which replayed rates are not those of the run, if there is one.
+    replayed: whether there were losses to replay.
     """
 
     name: dict[str, object]
@@ -54,6 +56,7 @@ class Explained:
     log: DecisionLog
     schedule: Schedule[Any] | None = None
     differs: int | None = None
+    replayed: bool = True
     note: str = ""
 
 
@@ -120,6 +123,7 @@ def _table(found: Sequence[Explained]) -> Table:
         log = one.log
         moves = (f"{log.up:,}", f"{log.down:,}", first_move(log), f"{log.ignored:,}")
         rates = "equal" if one.differs is None else f"differ from step {one.differs}"
+        rates = rates if one.replayed else "losses not stored"
         table.add_row(*(str(one.name[name]) for name in names), *moves, rates)
     return table
 
@@ -197,38 +201,30 @@ def _from_state(where: str, state: Mapping[str, Any]) -> Explained:
 def _from_store(path: Path, filters: Filters) -> Iterator[Explained]:
     try:
         with Store(path) as store:
-            trials = _chosen(store.trials(), filters, path)
-            found = dict(store.outcomes(trials))
+            for trial, outcome in store.outcomes(_chosen(store, filters, path)):
+                yield _replayed(trial, outcome)
     except StoreError as error:
         raise ValueError(str(error)) from None
-    for trial in trials:
-        if trial not in found:
-            raise ValueError(
-                f"{path} has trials of another version of lrpilot, whose curves this one does not "
-                f"read; choose others, or run the comparison again"
-            )
-        yield _replayed(trial, found[trial])
 
 
-def _chosen(trials: list[Trial], filters: Filters, path: Path) -> list[Trial]:
+def _chosen(store: Store, filters: Filters, path: Path) -> list[Trial]:
+    cells = counts(store)
+    if not cells and store.outdated():
+        raise ValueError(
+            f"{path} has trials of another version of lrpilot, whose curves this one does not "
+            f"read; run the comparison again"
+        )
     for name in ("task", "optimizer", "schedule"):
         choice = getattr(filters, name)
         if choice is not None:
-            check_known(name, choice, dict.fromkeys(getattr(trial, name) for trial in trials))
-    chosen = [
-        trial
-        for trial in trials
-        if all(
-            choice is None or getattr(trial, name) == choice
-            for name, choice in filters._asdict().items()
-        )
-    ]
+            check_known(name, choice, dict.fromkeys(getattr(cell, name) for cell in cells))
+    chosen = [final.trial for final in finals(store, Where(**filters._asdict()))]
     if not chosen:
-        seeds = sorted({trial.seed for trial in trials})
-        lrs = sorted({trial.lr for trial in trials})
+        seeds = (str(seed) for (seed,) in store.select("SELECT DISTINCT seed FROM rows ORDER BY 1"))
+        lrs = (f"{lr:g}" for (lr,) in store.select("SELECT DISTINCT lr FROM rows ORDER BY 1"))
         raise ValueError(
-            f"{path} has no such trial; its seeds are {', '.join(map(str, seeds))} and its base "
-            f"rates {', '.join(f'{lr:g}' for lr in lrs)}"
+            f"{path} has no such trial; its seeds are {', '.join(seeds)} and its base rates "
+            f"{', '.join(lrs)}"
         )
     return chosen
 
@@ -256,8 +252,13 @@ def _replayed(trial: Trial, outcome: Outcome) -> Explained:
         log=found.log,
         schedule=found.schedule,
         differs=None if math.isinf(differs) else int(differs),
+        replayed=_has_curves(outcome),
         note=_verdict(trial, outcome, found, differs),
     )
+
+
+def _has_curves(outcome: Outcome) -> bool:
+    return bool(outcome.losses) or outcome.status == "failed"
 
 
 def _signals(outcome: Outcome) -> list[Signal]:
@@ -277,6 +278,8 @@ def _first_difference(replayed: Sequence[float], stored: Sequence[float]) -> flo
 
 
 def _verdict(trial: Trial, outcome: Outcome, found: Replay, differs: float) -> str:
+    if not _has_curves(outcome):
+        return "no decision replay: the trial was stored without its losses, as a suite's are"
     what = "decision replay of its own schedule on its own losses"
     if math.isinf(differs):
         return f"{what}: the replayed rates equal all {len(outcome.rates):,} stored ones"
