@@ -59,7 +59,7 @@ def tune(
     Only one side is ever extended: a new rate either becomes the best or leaves its neighbour, now
     inside the grid, the best. So the limit holds for each side. The plain median is kept rather
     than the grid point nearest to a parabola through ln loss: a parabola through the cliff of
-    divergence points too low (docs/protocol.md has the figures).
+    divergence points too low.
 
     Raises ValueError for a grid that does not rise or does not match the losses.
 
