@@ -23,7 +23,7 @@ except ImportError:  # checkpoints come as torch.save wrote them
 # The published weights of these are (in, out), and those of a linear layer (out, in).
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 # Masks and the output weights, which are those of the input.
-NO_WEIGHTS = ("attn.bias", "attn.masked_bias", "lm_head.weight")
+NO_WEIGHTS = (".attn.bias", ".attn.masked_bias", "lm_head.weight")
 FILES = ("model.safetensors", "pytorch_model.bin")
 
 
