@@ -156,7 +156,7 @@ def compare(
     if any(outcome.status == "failed" for cell in found for outcome in cell.outcomes):
         fail(
             f"some trials failed; their tracebacks are in {store}. They are not run again unless "
-            f"the training function's file has changed; --fresh runs all trials again",
+            f"the training function's file or settings have changed; --fresh runs all trials again",
             code=1,
         )
 

@@ -1,11 +1,14 @@
 """Your own training as the task."""
 
+import math
 import sys
 import textwrap
 
 import pytest
+import torch
 
-from lrpilot.bench import Plan, run_trial
+from lrpilot.bench import Plan, TrainingTrial, run_trial, training_function
+from lrpilot.torch import losses
 
 TRAINING = """
     import torch
@@ -125,3 +128,43 @@ def test_a_scheduler_that_is_never_stepped_is_a_failure(tmp_path):
 def test_a_validation_loss_that_is_not_finite_is_a_divergence(tmp_path):
     outcome = run(tmp_path, "return float('nan')")
     assert (outcome.status, outcome.validation_loss) == ("diverged", None)
+
+
+def test_a_run_that_diverges_may_end_early_and_nothing_is_warned_of(tmp_path):
+    end = "optimizer.step()\n    scheduler.step(loss)\n    return float('inf')"
+    assert run(tmp_path, end).status == "diverged"
+
+
+def test_a_loss_on_a_device_is_recorded_some_steps_later_and_all_are_there_at_the_end(monkeypatch):
+    for module in (losses, training_function):
+        monkeypatch.setattr(module, "is_host", lambda tensor: False)
+    settings = {"seed": 0, "lr": 0.1, "steps": None, "on_share": lambda share: None}
+    trial = TrainingTrial(**settings, schedule="greedy")
+    scheduler = trial.scheduler(torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1), 6)
+    for step in range(6):
+        scheduler.optimizer.step()
+        scheduler.step(torch.tensor(float(step)))
+    assert trial.losses[:2] == [0.0, 1.0]
+    assert [math.isnan(loss) for loss in trial.losses[2:]] == [True] * 4
+    trial.land()
+    assert trial.losses == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_losses_on_a_device_are_stored_in_full_when_the_training_fails_too(tmp_path, monkeypatch):
+    for module in (losses, training_function):
+        monkeypatch.setattr(module, "is_host", lambda tensor: False)
+    outcome = run(tmp_path, "raise RuntimeError('late')")
+    assert outcome.status == "failed"
+    assert len(outcome.losses) == 10
+    assert all(map(math.isfinite, outcome.losses))
+
+
+def test_a_changed_setting_makes_another_trial(tmp_path, monkeypatch):
+    path = tmp_path / "train.py"
+    path.write_text("def train(trial): return 1.0")
+    versions = [training_function.check_function(f"{path}:train")]
+    for name, value in (("LRPILOT_WIDTH", "64"), ("LRPILOT_WIDTH", "32"), ("OTHER", "1")):
+        monkeypatch.setenv(name, value)
+        versions.append(training_function.check_function(f"{path}:train"))
+    assert len(set(versions)) == 3
+    assert versions[2] == versions[3]

@@ -6,8 +6,10 @@ import ast
 import hashlib
 import importlib.util
 import math
+import os
 import sys
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -21,8 +23,12 @@ from torch.optim import Optimizer
 from lrpilot.schedules import Schedule, named_schedule
 from lrpilot.schedules.checks import check_count
 from lrpilot.torch import ScheduledLR
+from lrpilot.torch.losses import DEVICE_LAG, Copy, is_host
 
-Record = Callable[[float, float], None]
+Record = Callable[[float | Tensor, float], None]
+
+# Environment variables of this prefix are a training function's settings, part of its version.
+SETTING = "LRPILOT_"
 
 
 class TrainingTrial:
@@ -52,6 +58,7 @@ class TrainingTrial:
         self.total_steps: int | None = None
         self._schedule = schedule
         self._on_share = on_share
+        self._flying: deque[tuple[int, Copy]] = deque()  # steps whose losses are not here yet
 
     def scheduler(self, optimizer: Optimizer, total_steps: int) -> ScheduledLR:
         """The schedule under trial over ``total_steps`` optimizer steps, as an ``LRScheduler``.
@@ -61,8 +68,8 @@ class TrainingTrial:
         check_count("total_steps", total_steps, least=1, cure="count the optimizer steps")
         self.total_steps = total_steps
 
-        def record(loss: float, lr: float) -> None:
-            self.losses.append(loss)
+        def record(loss: float | Tensor, lr: float) -> None:
+            self._take(loss)
             self.rates.append(lr)
             self._on_share(min(len(self.losses) / total_steps, 1.0))
 
@@ -75,6 +82,21 @@ class TrainingTrial:
         self.evaluations.append((len(self.losses), _number(validation_loss)))
         if test_loss is not None:
             self.test_loss = _number(test_loss)
+
+    def land(self, leave: int = 0) -> None:
+        """Read the losses that lie on a device, but for the last ``leave`` steps' own."""
+        while len(self._flying) > leave:
+            step, copy = self._flying.popleft()
+            (self.losses[step],) = copy.numbers()
+
+    def _take(self, loss: float | Tensor) -> None:
+        """Add the loss of a step; from a device it comes some steps later, and nobody waits."""
+        if isinstance(loss, Tensor) and not is_host(loss):
+            self._flying.append((len(self.losses), Copy(loss.detach().reshape(1))))
+            self.losses.append(math.nan)
+            self.land(leave=DEVICE_LAG)
+        else:
+            self.losses.append(_number(loss))
 
 
 class _RecordedLR(ScheduledLR):
@@ -94,10 +116,14 @@ class _RecordedLR(ScheduledLR):
         seconds: float | None = None,
     ) -> None:
         """One row per optimizer step: the loss handed in last, and the rate it was made at."""
-        lr, steps = float(self.optimizer.param_groups[0]["lr"]), self.last_epoch
+        lr, taken = float(self.optimizer.param_groups[0]["lr"]), self._taken()
         super().step(loss, count, epochs, tokens, samples, seconds)
-        if self.last_epoch != steps:
-            self._record(math.nan if loss is None else _number(loss), lr)
+        if self._taken() != taken:
+            self._record(math.nan if loss is None else loss, lr)
+
+    def _taken(self) -> int:
+        """Optimizer steps that the schedule has seen, or will when their losses arrive."""
+        return self.last_epoch + len(self._intake.flying)
 
 
 def is_function(task: str) -> bool:
@@ -110,9 +136,10 @@ def is_function(task: str) -> bool:
 
 
 def check_function(task: str) -> str:
-    """The hash of the file of the training function ``task``, which is there but not yet run.
+    """The hash of a training function and its settings; its file is there but not yet run.
 
-    Raises ValueError if the file or the function is missing, or the file is not Python.
+    Settings are the environment variables whose names begin with ``LRPILOT_``. Raises ValueError if
+    the file or the function is missing, or the file is not Python.
     """
     path, name = _located(task)
     if not name:
@@ -127,8 +154,10 @@ def check_function(task: str) -> str:
         raise ValueError(
             f"{path} has no function {name!r}; it has: {', '.join(names) or 'no functions'}"
         )
+    settings = [f"{key}={os.environ[key]}" for key in sorted(os.environ) if key.startswith(SETTING)]
     # The path too: the same lines beside other modules are another training.
-    return hashlib.sha256(f"{path.resolve()}\n{source}".encode()).hexdigest()[:16]
+    text = "\n".join([*settings, str(path.resolve()), source])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def train(task: str, trial: TrainingTrial) -> None:
@@ -138,13 +167,17 @@ def train(task: str, trial: TrainingTrial) -> None:
     steps the scheduler, so that every schedule would look the same.
     """
     path, name = _located(task)
-    _report(trial, getattr(_imported(path), name)(trial), task)
+    try:
+        _report(trial, getattr(_imported(path), name)(trial), task)
+    finally:
+        trial.land()
     if not trial.losses:
         raise ValueError(
             f"{task} never stepped its scheduler, so every schedule would look the same; call "
             f"trial.scheduler(optimizer, total_steps).step(loss) after each optimizer.step()"
         )
-    if len(trial.losses) != trial.total_steps:
+    has_diverged = not math.isfinite(trial.evaluations[-1][1])  # and may end where it did
+    if len(trial.losses) != trial.total_steps and not has_diverged:
         warnings.warn(
             f"{task} took {len(trial.losses)} steps of the {trial.total_steps} that it gave to "
             f"trial.scheduler, so schedules with a horizon did not follow it to the end",

@@ -31,7 +31,7 @@ class Trial:
     """What is trained; equal trials yield equal numbers.
 
     task: the name of a built-in task, or "train.py:train" for a training function.
-    task_version: the task's version, or the hash of the training function's file.
+    task_version: the task's version, or the hash of the training function's file and settings.
     optimizer: empty for a training function, which makes its own.
     settings: the schedule with its settings, as its repr.
     total_steps: None leaves the horizon to the training function.

@@ -234,7 +234,7 @@ class _Place:
 
     def _check(self, trial: Trial) -> None:
         """A node with another file, or none, would yield numbers of another training."""
-        cure = "every node needs the same file at the same path"
+        cure = "every node needs the same file at the same path and the same LRPILOT_ variables"
         try:
             version = check_function(trial.task)
         except ValueError as error:

@@ -285,7 +285,10 @@ def _verdict(trial: Trial, outcome: Outcome, found: Replay, differs: float) -> s
         return f"{what}: the replayed rates equal all {len(outcome.rates):,} stored ones"
     total_steps = trial.total_steps or NOMINAL_STEPS
     if trial.settings == repr(named_schedule(trial.schedule, total_steps, trial.lr)):
-        why = "the training set its rates itself, or it saw more of its losses than is stored"
+        why = (
+            "the training set its rates itself, or its schedule saw more losses than are stored, "
+            "or saw them later, as it does those of a device"
+        )
     else:
         why = f"the trial ran under {trial.settings}, and this is {found.schedule!r}"
     step = int(differs)
