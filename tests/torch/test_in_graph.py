@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from contracts import run
 from lrpilot.schedules.greedy import Greedy
+from lrpilot.schedules.greedy.arrays import packed
 from lrpilot.torch import InGraphGreedyLR
 from scheduled import parameters
 
@@ -52,7 +53,9 @@ def test_its_rates_are_those_of_the_rule_on_the_host():
     expected = run(EAGER, stream)[1:]
     for loss, state in zip(stream, expected, strict=True):
         scheduler.step(torch.tensor(loss, dtype=torch.float64))
-        assert scheduler.state == state
+        # Torch rounds some functions otherwise than the C library, by processor.
+        assert packed(scheduler.state) == pytest.approx(packed(state), rel=1e-9, nan_ok=True)
+        assert scheduler.state.reason == state.reason
         assert rates(optimizer) == pytest.approx([0.1 * state.scale, 5e-5 * state.scale], rel=1e-6)
     assert len({state.scale for state in expected}) > 3
 

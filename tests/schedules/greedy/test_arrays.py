@@ -1,4 +1,4 @@
-"""The twin over arrays makes the decisions of the rule over floats, bit for bit."""
+"""The twin over arrays makes the decisions of the rule over floats; in NumPy, bit for bit."""
 
 import math
 
@@ -74,8 +74,11 @@ def float64(value) -> torch.Tensor:
 @pytest.mark.parametrize("rule", SETTINGS, ids=range(len(SETTINGS)))
 def test_the_twin_in_torch_agrees_too(rule):
     losses = eventful(9, 300)
-    states = run(rule, losses)[1:]
-    assert twin_states(rule, losses, float64, torch) == [packed(state) for state in states]
+    expected = [packed(state) for state in run(rule, losses)[1:]]
+    found = twin_states(rule, losses, float64, torch)
+    # Torch rounds some functions otherwise than the C library, by processor; decisions are equal.
+    assert np.array(found) == pytest.approx(np.array(expected), rel=1e-9, nan_ok=True)
+    assert [state[:2] for state in found] == [state[:2] for state in expected]
 
 
 @settings(max_examples=40)
