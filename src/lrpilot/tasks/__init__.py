@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lrpilot.schedules.checks import check_known
+from lrpilot.tasks.autoencoders import DIGITS_VAE, PATCHES_AUTOENCODER
 from lrpilot.tasks.classification import DIGITS_CNN, DIGITS_MLP
 from lrpilot.tasks.completion import MATRIX_COMPLETION
 from lrpilot.tasks.convex import CANCER_LOGREG, NOISY_QUADRATIC
+from lrpilot.tasks.coordinates import FLOWER_COORDINATES
 from lrpilot.tasks.factorisation import NMF_DIGITS
+from lrpilot.tasks.fine_tuning import BYTES_LORA
 from lrpilot.tasks.landscapes import DEEP_LINEAR, MATRIX_SENSING, ROSENBROCK
 from lrpilot.tasks.language import BYTES_LM
+from lrpilot.tasks.next_byte import BYTES_GPT
 from lrpilot.tasks.nonnegative import NMF_DOCSTRINGS, NMF_PHOTO
 from lrpilot.tasks.protocol import OptimizerFactory, Run, Split, Task
+from lrpilot.tasks.shapes import SHAPES_CNN
 from lrpilot.tasks.streams import LOGREG_STREAM, MULTIPLICATIVE_QUADRATIC
 from lrpilot.tasks.training import Batch, Problem, TrainingTask, Values
+from lrpilot.tasks.vision import DIGITS_VIT
+from lrpilot.tasks.waves import WAVES_GRU, WAVES_MLP
 
 __all__ = [
     "TASKS",
@@ -35,6 +42,8 @@ TASKS: Mapping[str, Task] = {
         *(DIGITS_MLP, DIGITS_CNN, CANCER_LOGREG, BYTES_LM, NMF_DIGITS, NOISY_QUADRATIC),
         *(MULTIPLICATIVE_QUADRATIC, ROSENBROCK, DEEP_LINEAR, MATRIX_SENSING, LOGREG_STREAM),
         *(NMF_DOCSTRINGS, NMF_PHOTO, MATRIX_COMPLETION),
+        *(WAVES_MLP, WAVES_GRU, SHAPES_CNN, DIGITS_VIT, DIGITS_VAE, PATCHES_AUTOENCODER),
+        *(FLOWER_COORDINATES, BYTES_GPT, BYTES_LORA),
     )
 }
 

@@ -61,6 +61,7 @@ def digits_vae(rng: np.random.Generator) -> Problem:
     model = initialise(VariationalAutoencoder, rng)
     images = digits_matrix()["train"].unflatten(1, (8, 8))
     batches = shuffled_batches(len(images), DIGITS_BATCH, rng)
+    held_out = held_out_digits()
 
     def draw() -> Batch:
         return with_noise(shifted(images[next(batches)], rng), rng)
@@ -69,7 +70,7 @@ def digits_vae(rng: np.random.Generator) -> Problem:
         return torch.func.functional_call(model, dict(values), batch)
 
     def held_out_loss(values: Values, split: Split) -> Tensor:
-        return loss(values, held_out_digits()[split])
+        return loss(values, held_out[split])
 
     return Problem(parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss)
 
@@ -113,12 +114,12 @@ def patches_autoencoder(rng: np.random.Generator) -> Problem:
         ),
         rng,
     )
-
+    held_out = held_out_patches()
     return predicting(
         model,
         mean_squared_error,
         draw=lambda: noisy_patches("train", PATCHES_BATCH, rng),
-        held_out=lambda split: held_out_patches()[split],
+        held_out=lambda split: held_out[split],
     )
 
 
@@ -141,7 +142,7 @@ DIGITS_VAE = TrainingTask(
     summary="variational autoencoder 64-128-8-128-64 of moved digits, 19,792 parameters, batch 64",
     metric="negative evidence bound (nats, up to a constant)",
     total_steps=1000,
-    lrs={"sgd": 1e-3, "momentum": 1e-3, "adam": 0.003, "adamw": 0.003, "rmsprop": 0.003},
+    lrs={"sgd": 1e-3, "momentum": 3e-4, "adam": 0.01, "adamw": 0.01, "rmsprop": 0.003},
     build=digits_vae,
 )
 
@@ -150,6 +151,6 @@ PATCHES_AUTOENCODER = TrainingTask(
     summary="autoencoder 192-128-32-128-192 of noisy 8x8 patches, 57,824 parameters, batch 16",
     metric="mean squared error / variance",
     total_steps=1000,
-    lrs={"sgd": 1.0, "momentum": 0.1, "adam": 0.003, "adamw": 0.003, "rmsprop": 0.001},
+    lrs={"sgd": 0.3, "momentum": 0.1, "adam": 0.003, "adamw": 0.003, "rmsprop": 0.001},
     build=patches_autoencoder,
 )

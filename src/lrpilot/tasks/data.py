@@ -7,6 +7,7 @@ by its runs; nobody writes into them.
 
 from __future__ import annotations
 
+import sys
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ SPLIT_SEED = 20240229  # changing it changes every split; raise every task's ver
 DIGITS_SHIFT = 1  # pixels, in either direction
 DIGITS_NOISE = 0.5  # standard deviations of a pixel
 DIGITS_COPIES = 4  # augmented copies of each held-out image
+
+# For the versions of tasks whose text is that of the running Python: 31_107 is Python 3.11.7.
+PYTHON_VERSION = int("{}{:02}{:02}".format(*sys.version_info))
 
 SOURCE_SIZES = {"train": 1_000_000, "validation": 100_000, "test": 100_000}  # bytes, at least
 

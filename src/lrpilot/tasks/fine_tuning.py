@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrpilot.tasks.next_byte import PYTHON_VERSION, predict_bytes
+from lrpilot.tasks.data import PYTHON_VERSION
+from lrpilot.tasks.next_byte import predict_bytes
 from lrpilot.tasks.pretraining import source_model, source_weights
 from lrpilot.tasks.training import Problem, TrainingTask, Values, apply, initialise
 
@@ -29,10 +30,10 @@ def manual() -> dict[str, Tensor]:
     """
     paragraphs = list(
         dict.fromkeys(
-            paragraph
+            stripped
             for topic in sorted(topics)
-            for paragraph in topics[topic].split("\n\n")
-            if paragraph.strip()
+            for paragraph in topics[topic].upper().split("\n\n")
+            if (stripped := paragraph.strip("\n"))
         )
     )
     held_out = round(HELD_OUT_SHARE * len(paragraphs))
@@ -41,7 +42,7 @@ def manual() -> dict[str, Tensor]:
         "validation": paragraphs[-2 * held_out : -held_out],
         "test": paragraphs[-held_out:],
     }
-    return {part: as_bytes("\n\n".join(texts).upper()) for part, texts in parts.items()}
+    return {part: as_bytes("\n\n".join(texts)) for part, texts in parts.items()}
 
 
 def as_bytes(text: str) -> Tensor:
@@ -79,7 +80,8 @@ BYTES_LORA = TrainingTask(
     summary="rank-4 fine-tuning of a code model to capital prose, 9,472 parameters, batch 16x32",
     metric="cross-entropy (nats per byte)",
     total_steps=400,
-    lrs={"sgd": 0.3, "momentum": 0.3, "adam": 0.03, "adamw": 0.03, "rmsprop": 0.003},
+    lrs={"sgd": 0.3, "momentum": 0.1, "adam": 0.01, "adamw": 0.01, "rmsprop": 0.003},
     build=bytes_lora,
+    # Both texts are those of the running Python: 1_031_107 is version 1 on Python 3.11.7.
     version=1_000_000 + PYTHON_VERSION,
 )

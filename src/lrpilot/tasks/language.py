@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
-from lrpilot.tasks.data import stdlib_source
-from lrpilot.tasks.protocol import Split
-from lrpilot.tasks.training import (
-    Batch,
-    Problem,
-    TrainingTask,
-    Values,
-    apply,
-    initialise,
-    weights_of,
-)
+from lrpilot.tasks.data import PYTHON_VERSION, stdlib_source
+from lrpilot.tasks.next_byte import predict_bytes
+from lrpilot.tasks.training import Problem, TrainingTask, apply, initialise, weights_of
 
 BATCH = 8  # windows
 CONTEXT = 64  # bytes that a window predicts
@@ -72,25 +62,15 @@ class ByteTransformer(nn.Module):
 def bytes_lm(rng: np.random.Generator) -> Problem:
     """Windows of the training text at random places, against evenly spread held-out windows."""
     model = initialise(ByteTransformer, rng)
-    text = stdlib_source()
-
-    def windows(part: str, starts: Tensor) -> Batch:
-        found = text[part][starts[:, None] + torch.arange(CONTEXT + 1)]
-        return found[:, :-1], found[:, 1:]
-
-    def draw() -> Batch:
-        starts = rng.integers(len(text["train"]) - CONTEXT, size=BATCH)
-        return windows("train", torch.from_numpy(starts))
-
-    def loss(values: Values, batch: Batch) -> Tensor:
-        before, after = batch
-        return cross_entropy(apply(model, values, before).flatten(0, 1), after.flatten())
-
-    def held_out_loss(values: Values, split: Split) -> Tensor:
-        last = len(text[split]) - CONTEXT - 1
-        return loss(values, windows(split, torch.linspace(0, last, HELD_OUT_WINDOWS).long()))
-
-    return Problem(parameters=weights_of(model), draw=draw, loss=loss, held_out_loss=held_out_loss)
+    return predict_bytes(
+        lambda values, text: apply(model, values, text),
+        weights_of(model),
+        stdlib_source(),
+        rng,
+        context=CONTEXT,
+        size=BATCH,
+        held_out=HELD_OUT_WINDOWS,
+    )
 
 
 BYTES_LM = TrainingTask(
@@ -102,5 +82,5 @@ BYTES_LM = TrainingTask(
     build=bytes_lm,
     batchable=False,  # no batching rule for fused attention on a CPU
     # The text is that of the running Python: 1_031_107 is version 1 on Python 3.11.7.
-    version=1_000_000 + int("{}{:02}{:02}".format(*sys.version_info)),
+    version=1_000_000 + PYTHON_VERSION,
 )

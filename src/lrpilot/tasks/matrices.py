@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import sys
 import sysconfig
 from collections.abc import Iterator
 from functools import cache
@@ -15,7 +14,7 @@ from sklearn.datasets import load_sample_image
 from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
-from lrpilot.tasks.data import SPLIT_SEED
+from lrpilot.tasks.data import PYTHON_VERSION, SPLIT_SEED
 
 TERMS = 500
 WORDS = 20  # in a docstring, at least
@@ -27,7 +26,7 @@ LEFT_OUT = {"test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo", "e
 }
 
 # The docstrings are those of the running Python: 1_031_107 is version 1 on Python 3.11.7.
-DOCSTRINGS_VERSION = 1_000_000 + int("{}{:02}{:02}".format(*sys.version_info))
+DOCSTRINGS_VERSION = 1_000_000 + PYTHON_VERSION
 
 PATCH = 8  # pixels, in either direction
 BANDS = {  # of 64 pixels each, from left to right

@@ -101,7 +101,7 @@ NMF_DOCSTRINGS = TrainingTask(
 
 NMF_PHOTO = TrainingTask(
     name="nmf-photo",
-    summary="NMF of 2,544 patches of 8x8 pixels at rank 16, 41,728 parameters, blocks 64x16",
+    summary="NMF of 2,544 patches of 8x8 pixels at rank 16, 41,728 parameters, blocks 32x16",
     metric="relative squared error",
     total_steps=1000,
     lrs={"sgd": 10.0, "momentum": 3.0, "adam": 0.1, "adamw": 0.1, "rmsprop": 0.1},

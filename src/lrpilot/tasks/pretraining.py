@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -14,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrpilot.tasks.data import SPLIT_SEED, stdlib_source
-from lrpilot.tasks.next_byte import PYTHON_VERSION, NextByte, predict_bytes
+from lrpilot.tasks.data import PYTHON_VERSION, SPLIT_SEED, stdlib_source
+from lrpilot.tasks.next_byte import NextByte, predict_bytes
 from lrpilot.tasks.training import TrainingRun, apply, initialise, weights_of
 
 # Rises with every change here or in the model that alters the weights.
@@ -63,7 +62,7 @@ def read_or_make(path: Path, make: Callable[[], Weights]) -> Weights:
     """
     try:
         return torch.load(path, weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):
+    except Exception:  # a file that was cut off or overwritten can raise anything
         weights = make()
     with contextlib.suppress(OSError):
         write(weights, path)

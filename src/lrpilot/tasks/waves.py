@@ -124,11 +124,12 @@ class GatedRecurrence(nn.Module):
 
 def classify_waves(model: nn.Module, rng: np.random.Generator) -> Problem:
     """Train ``model`` on signals that are never seen twice."""
+    held_out = held_out_signals()
     return predicting(
         model,
         cross_entropy,
         draw=lambda: signals(BATCH, rng),
-        held_out=lambda split: held_out_signals()[split],
+        held_out=lambda split: held_out[split],
     )
 
 
@@ -137,7 +138,7 @@ WAVES_MLP = TrainingTask(
     summary="perceptron 40-100-100-10 on streamed 1-D signals, 15,210 parameters, batch 64",
     metric="cross-entropy (nats)",
     total_steps=1500,
-    lrs={"sgd": 0.3, "momentum": 0.1, "adam": 0.01, "adamw": 0.01, "rmsprop": 0.003},
+    lrs={"sgd": 1.0, "momentum": 0.1, "adam": 0.01, "adamw": 0.01, "rmsprop": 0.01},
     build=waves_mlp,
 )
 
@@ -146,6 +147,6 @@ WAVES_GRU = TrainingTask(
     summary="gated recurrent network on streamed 1-D signals, 3,786 parameters, batch 64",
     metric="cross-entropy (nats)",
     total_steps=500,
-    lrs={"sgd": 1.0, "momentum": 0.3, "adam": 0.03, "adamw": 0.03, "rmsprop": 0.01},
+    lrs={"sgd": 3.0, "momentum": 1.0, "adam": 0.03, "adamw": 0.03, "rmsprop": 0.03},
     build=waves_gru,
 )
