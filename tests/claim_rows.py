@@ -12,6 +12,7 @@ from lrpilot.tasks import find_task
 SUITE = Suite(
     name="known",
     tasks=("digits-mlp", "nmf-digits", "noisy-quadratic", "cancer-logreg"),
+    responses=("digits-mlp", "nmf-digits", "noisy-quadratic", "cancer-logreg"),
     families=("adamw",),
     schedules=(
         *("linear", "cosine", "constant", "step", "wsd20", "random"),

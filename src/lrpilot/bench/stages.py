@@ -93,7 +93,7 @@ class Stages:
                 for trial in _tuning_trials(method, lr)
             )
             ran |= dict.fromkeys(self._do(f"{task}: evaluation", self.evaluation(choices)))
-        for task in self.suite.tasks:
+        for task in self.suite.responses:
             ran |= dict.fromkeys(self._do(f"{task}: response", self.response(task)))
         return list(ran)
 
@@ -149,8 +149,6 @@ class Stages:
 
     def response(self, task: str) -> list[Trial]:
         """Every schedule at every rate of five decades, on the evaluation seeds."""
-        if not self.suite.response_points:
-            return []
         return [
             method.trial(lr, seed)
             for method in self.methods(task)

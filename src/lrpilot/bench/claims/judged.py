@@ -64,7 +64,7 @@ class _Judged:
         self.absent: dict[str, None] = {}
         families = claim.families or findings.suite.families
         for cell in findings.cells if claim.metric != "none" and not claim.untested else ():
-            if cell.family in families:
+            if cell.family in families and self._has_rates(cell.task):
                 self._compare(file, cell)
         self.admitted = [each for each in self.all if not findings.reasons.get(each.cell)]
 
@@ -99,6 +99,10 @@ class _Judged:
         )
         enough = tuple(part for _, _, part, of_tasks in parts if of_tasks >= MIN_TASKS)
         return Judgement(claim, verdict, bounds, enough)
+
+    def _has_rates(self, task: str) -> bool:
+        """Whether the suite trains at the rates that the track asks for: any, or the best."""
+        return self.claim.track == "T1" or task in self.findings.suite.responses
 
     def _compare(self, file: ClaimsFile, cell: Cell) -> None:
         """Add the comparisons of a cell.
