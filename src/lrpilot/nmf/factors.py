@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lrpilot.nmf.sparse import Matrix
+
 OVERSAMPLING = 10  # further random directions that the leading singular vectors are sought among
 POWERS = 4  # passes over V that sharpen these directions
 
@@ -36,7 +38,7 @@ def stepped(x: Tensor, gradient: Tensor, lr: Tensor | float, cap: float | None =
     return new if cap is None else torch.minimum(torch.maximum(new, x - cap), x + cap)
 
 
-def scaled(V: Tensor, W: Tensor, H: Tensor) -> Factors:
+def scaled(V: Matrix, W: Tensor, H: Tensor) -> Factors:
     """The multiples of W and H whose product is closest to ``V``, so that f <= ½‖V‖² (T5).
 
     V: dense, or sparse without leading dimensions.
@@ -59,7 +61,7 @@ def balanced(W: Tensor, H: Tensor) -> Factors:
     return Factors(W * share[..., None, :], H / share[..., :, None])
 
 
-def random_start(V: Tensor, rank: int, rng: np.random.Generator) -> Factors:
+def random_start(V: Matrix, rank: int, rng: np.random.Generator) -> Factors:
     """Uniform factors, scaled so that WH is as close to ``V`` as its scale allows, and balanced.
 
     V: (..., m, n) dense, or (m, n) sparse.
@@ -70,7 +72,7 @@ def random_start(V: Tensor, rank: int, rng: np.random.Generator) -> Factors:
     return balanced(*scaled(V, W, H))
 
 
-def nndsvd_start(V: Tensor, rank: int, rng: np.random.Generator) -> Factors:
+def nndsvd_start(V: Matrix, rank: int, rng: np.random.Generator) -> Factors:
     """Factors from the leading singular vectors, their zeros filled with small random numbers.
 
     V: (m, n), dense or sparse.
@@ -81,7 +83,7 @@ def nndsvd_start(V: Tensor, rank: int, rng: np.random.Generator) -> Factors:
     """
     U, S, Vh = leading_singular(V, rank, rng)
     positive = _larger_part(U, S, Vh)
-    fill = V.sum() / V.numel() / 100
+    fill = (V.mean() / rank).sqrt() / 100  # a hundredth of a factor whose entries are all alike
     filled = [
         torch.where(x > 0, x, fill * torch.from_numpy(np.abs(rng.standard_normal(x.shape))).to(x))
         for x in positive
@@ -90,7 +92,7 @@ def nndsvd_start(V: Tensor, rank: int, rng: np.random.Generator) -> Factors:
 
 
 def leading_singular(
-    V: Tensor, rank: int, rng: np.random.Generator
+    V: Matrix, rank: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The ``rank`` leading singular vectors and values, found in a random subspace.
 
