@@ -18,6 +18,8 @@ from lrpilot.nmf.sparse import Matrix, Sparse
 
 Init = Literal["random", "nndsvd"]
 Scale = Callable[[float, float], float]
+Data = tuple[Matrix, Tensor | None]
+"""A matrix and what of it is known; all of it if None."""
 
 
 class Factorisation(NamedTuple):
@@ -78,7 +80,7 @@ def factorise(
     return Factorisation(*(tensor.cpu().numpy() for tensor in found), repairs=solver.repairs)
 
 
-def as_matrix(V: Any, mask: np.ndarray | None, device: str) -> tuple[Matrix, Tensor | None]:
+def as_matrix(V: Any, mask: np.ndarray | None, device: str) -> Data:
     """``V`` and its mask as the solver takes them, if ``V`` is non-negative where it counts."""
     known = None if mask is None else np.asarray(mask)
     if known is not None and (known.dtype != bool or known.shape != V.shape):
@@ -97,13 +99,16 @@ def as_matrix(V: Any, mask: np.ndarray | None, device: str) -> tuple[Matrix, Ten
     if not np.all((entries >= 0) & (entries < np.inf)):
         raise ValueError("V must have finite entries that are not negative")
     if not sparse:
-        return (
-            torch.from_numpy(np.ascontiguousarray(V)).to(device),
-            None if known is None else torch.from_numpy(known).to(device),
-        )
+        return as_tensor(V).to(device), None if known is None else as_tensor(known).to(device)
     if device == "cpu":
         return Sparse(V.tocsc()), None
     return torch.from_numpy(V.toarray()).to(device), None
+
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    """The array as a tensor, copied only where torch could not share its memory."""
+    shareable = array.flags.writeable and min(array.strides, default=0) >= 0
+    return torch.from_numpy(array if shareable else array.copy())
 
 
 def as_start(

@@ -41,11 +41,9 @@ class Solver:
     rng: minibatches, noise and repairs come from it.
     mask: (..., m, n) of bool; entries where it is False do not count. With entries as units it is
         (m, n), and of a sparse V only the stored entries count.
-    anchors: curvatures (...) of W and of H that an anchored rate refers to; those of ``start`` if
-        None.
 
-    After each pass over V the factors are balanced, and what went wrong is mended and entered in
-    ``repairs``.
+    After each pass over V, of ``period`` steps, the factors are balanced, and what went wrong is
+    mended and entered in ``repairs``.
     """
 
     def __init__(
@@ -56,7 +54,6 @@ class Solver:
         rng: np.random.Generator,
         *,
         mask: Tensor | None = None,
-        anchors: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         if isinstance(V, Sparse) and mask is not None:
             raise ValueError(
@@ -72,14 +69,14 @@ class Solver:
         if self._count == 0 or (mask is not None and not bool(mask.any())):
             raise ValueError("the mask hides every entry of V, so there is nothing to factorise")
         self._batch = self._count if settings.units == "all" else min(settings.batch, self._count)
-        self._period = math.ceil((n if self._entries is None else m + n) / self._batch)
+        self.period = math.ceil((n if self._entries is None else m + n) / self._batch)
         self._rng = rng
         self._generator = torch.Generator(V.device).manual_seed(int(rng.integers(2**62)))
         self._draws = column_batches(n, self._batch, rng)
         self._W_spread, self._H_spread = Spread(self.W.mT), Spread(self.H)
-        self._norm, self._size = self._measures()
-        self._ceiling = torch.full_like(self._norm, settings.ceiling)
-        self.anchors = anchors or (self._curvature_of_W(self._batch), self._curvature_of_H())
+        self.squared_norm, self._size = self._measures()
+        self._ceiling = torch.full_like(self.squared_norm, settings.ceiling)
+        self._anchors = self._curvature_of_W(self._batch), self._curvature_of_H()
         self._noise = self._noise_sizes() if settings.noise else None
         # Factors are known to be healthy only when the losses of the steps from there are.
         self._healthy = self._latest = Factors(self.W.clone(), self.H.clone())
@@ -98,7 +95,7 @@ class Solver:
             move = self._step_together if self.settings.simultaneous else self._step_in_turn
             record = move(at, scale)
         self.records.append(record)
-        if len(self.records) % self._period == 0:
+        if len(self.records) % self.period == 0:
             self._look_after()
         return record.loss
 
@@ -112,7 +109,7 @@ class Solver:
     def history(self) -> Record:
         """All steps so far, along the first dimension: (steps, ...)."""
         if not self.records:
-            return Record(*(self._norm[None][:0],) * 3)
+            return Record(*(self.squared_norm[None][:0],) * 3)
         return Record(*(torch.stack(kept) for kept in zip(*self.records, strict=True)))
 
     def _step_in_turn(self, at: Tensor, scale: Tensor | float) -> Record:
@@ -120,7 +117,7 @@ class Solver:
         old = new = self.H[..., at]
         sharpness = self._curvature_of_H()
         if self.settings.noise:
-            lr = self._rate(scale, self.anchors[1], sharpness).lr
+            lr = self._rate(scale, self._anchors[1], sharpness).lr
         else:
             # Of the columns drawn this gradient is exact, so that it needs no annealing: half of
             # the bound is the best guaranteed rate (T1).
@@ -129,7 +126,7 @@ class Solver:
             new = stepped(new, self._noisy(seen.gradient_in_H(new), 1), lr, self.settings.cap)
         self._move_H(at, old, new)
         left = weight * seen.left(new)
-        rate = self._rate(scale, self.anchors[0], self._curvature_of_W(len(at)))
+        rate = self._rate(scale, self._anchors[0], self._curvature_of_W(len(at)))
         self._move_W(self._noisy(weight * seen.gradient_in_W(new), 0), rate.lr)
         return Record(self._share(left), *rate)
 
@@ -142,7 +139,7 @@ class Solver:
         sharpness = self._joint_curvature(old, left.sqrt(), gW, gH)
         # Nor can the error of W grow in mean square (T3).
         sharpness = torch.maximum(sharpness, self._curvature_of_W(len(at)) / weight)
-        anchor = self.anchors[0] / weight + self.anchors[1]
+        anchor = self._anchors[0] / weight + self._anchors[1]
         rate = self._rate(scale, anchor, sharpness)
         self._move_H(at, old, stepped(old, gH, rate.lr, self.settings.cap))
         self._move_W(gW, rate.lr)
@@ -153,12 +150,12 @@ class Solver:
         drawn, weight = entries.chosen(at), self._count / self._batch
         cap = self.settings.cap
         columns, g = drawn.gradient_in_H(self.W, drawn.residual(self.W, self.H))
-        lr = self._rate(scale, self.anchors[1], self._curvature_of_H()).lr
+        lr = self._rate(scale, self._anchors[1], self._curvature_of_H()).lr
         old = self.H[..., columns]
         self._move_H(columns, old, stepped(old, self._noisy(weight * g, 1), lr, cap))
         residual = drawn.residual(self.W, self.H)
         rows, g = drawn.transposed().gradient_in_H(self.H.mT, residual)
-        rate = self._rate(scale, self.anchors[0], self._curvature_of_W(self._batch))
+        rate = self._rate(scale, self._anchors[0], self._curvature_of_W(self._batch))
         old = self.W.mT[..., rows]
         new = stepped(old, self._noisy(weight * g, 0), rate.lr, cap)
         self.W.index_copy_(-2, rows, new.mT)
@@ -207,7 +204,7 @@ class Solver:
 
     def _look_after(self) -> None:
         """Mend what went wrong since the last time, and balance."""
-        loss = torch.stack([record.loss for record in self.records[-self._period :]]).mean(0)
+        loss = torch.stack([record.loss for record in self.records[-self.period :]]).mean(0)
         wild = health.oscillates(loss, self._first)
         gone = health.dead(self.W, self.H, self._size)
         lost = health.dead_components(self.W, self.H, self._size)
@@ -249,7 +246,7 @@ class Solver:
         return squared_norm(V), V.amax((-2, -1)).sqrt()
 
     def _share(self, left: Tensor) -> Tensor:
-        return torch.where(self._norm > 0, left / self._norm, 0.0)
+        return torch.where(self.squared_norm > 0, left / self.squared_norm, 0.0)
 
     def _noise_sizes(self) -> Factors:
         """Deviation of the noise per entry of each factor's gradient: (..., 1, 1)."""
