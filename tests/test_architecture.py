@@ -19,7 +19,17 @@ PACKAGES = [name for name in FILES if name.endswith("__init__.py")]
 # A part of the library imports itself and lower rows only.
 ROWS = [
     {"schedules", "nmf", "testing"},
-    {"tasks", "optimizers", "torch", "transformers", "accelerate", "lightning", "keras", "optax"},
+    {
+        "tasks",
+        "optimizers",
+        "sklearn",
+        "torch",
+        "transformers",
+        "accelerate",
+        "lightning",
+        "keras",
+        "optax",
+    },
     {"learning", "bench"},
     {"cli", "__main__"},
 ]

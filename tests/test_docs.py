@@ -36,7 +36,7 @@ def test_the_readme_is_short_and_its_python_runs():
         exec(compile(block, "README.md", "exec"), names)
 
 
-@pytest.mark.parametrize("page", ["schedules.md", "torch.md"])
+@pytest.mark.parametrize("page", ["schedules.md", "torch.md", "nmf.md"])
 def test_the_first_example_of_a_page_runs(page):
     text = (ROOT / "docs" / page).read_text()
     first = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[0]

@@ -1,0 +1,98 @@
+"""From a schedule's scale to the rate of a step, never above its share of the bound."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+Units = Literal["columns", "entries", "all"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a step is taken. Its rate is clipped at ``ceiling`` times the bound, whatever the rest.
+
+    units: what a minibatch consists of: "columns" of V, each once per pass; "entries" of V, drawn
+        with replacement; or "all" of V.
+    batch: units in a minibatch.
+    rate: "anchored": ``anchor`` / (curvature at the start) times the scale. This is the default,
+        since a rate relative to the current bound alone feeds on noise (noise inflates a factor,
+        which lowers the bound of the other). "bound": the scale times the ceiling. Or a number, an
+        absolute rate that the scale multiplies.
+    ceiling: the largest share of the bound that is ever taken, in (0, 1].
+    simultaneous: whether W and H step from the same point, under the bound of theorem T4, instead
+        of H first and then W. Entries always step in turn.
+    h_steps: steps of H before each step of W, in turn.
+    cap: the largest change of an entry in a step, in units of √V; None for no cap.
+    noise: norm of the noise added to each gradient, relative to the gradient at the start; for
+        studies.
+    """
+
+    units: Units = "columns"
+    batch: int = 128
+    rate: Literal["anchored", "bound"] | float = "anchored"
+    anchor: float = 10.0
+    ceiling: float = 0.75
+    simultaneous: bool = False
+    h_steps: int = 4
+    cap: float | None = None
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.units not in ("columns", "entries", "all"):
+            raise ValueError(f"units must be columns, entries or all, got {self.units!r}")
+        if isinstance(self.rate, str) and self.rate not in ("anchored", "bound"):
+            raise ValueError(f'rate must be "anchored", "bound" or a number, got {self.rate!r}')
+        for name in ("batch", "h_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("anchor", "rate", "cap"):
+            value = getattr(self, name)
+            if isinstance(value, int | float) and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be positive and finite, got {value}")
+        if not 0 < self.ceiling <= 1:
+            raise ValueError(
+                f"ceiling must lie in (0, 1], got {self.ceiling}; above 1 no theorem holds"
+            )
+        if not 0 <= self.noise < math.inf:
+            raise ValueError(f"noise must be finite and at least 0, got {self.noise}")
+        if self.simultaneous and self.units == "entries":
+            raise ValueError("entries step W and H in turn; leave simultaneous at False")
+
+
+class Rate(NamedTuple):
+    """The rate of a step and the largest stable one: (...)."""
+
+    lr: Tensor
+    bound: Tensor
+
+
+def clipped_rate(
+    settings: Settings,
+    scale: Tensor | float,
+    *,
+    anchor: Tensor,
+    sharpness: Tensor,
+    ceiling: Tensor,
+) -> Rate:
+    """What ``scale`` asks for, or the ceiling if that is less.
+
+    anchor: curvature at the start (...). sharpness: curvature now (...), of which 2 / sharpness is
+        the bound. Where it is 0 there is no gradient either, and the bound is taken as 0.
+    ceiling: share of the bound (...).
+    """
+    bound = 2 * inverse(sharpness)
+    if settings.rate == "bound":
+        return Rate(torch.minimum(scale * ceiling, ceiling) * bound, bound)
+    base = settings.anchor * inverse(anchor) if settings.rate == "anchored" else settings.rate
+    asked = torch.as_tensor(scale * base, dtype=bound.dtype, device=bound.device)
+    return Rate(torch.minimum(asked, ceiling * bound), bound)
+
+
+def inverse(sharpness: Tensor) -> Tensor:
+    """1 / sharpness; 0 where nothing curves, since nothing is to be gained there either."""
+    return torch.where(sharpness > 0, sharpness.reciprocal(), 0.0)
