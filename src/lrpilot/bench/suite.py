@@ -142,7 +142,7 @@ RESPONSES = (
     *("nmf-digits", "nmf-photo", "nmf-docstrings", "matrix-completion"),
     *("digits-mlp",),
 )
-STANDARD_TASKS = (*RESPONSES,)
+STANDARD_TASKS = (*RESPONSES, "patches-autoencoder", "waves-mlp")
 
 SUITES: Mapping[str, Suite] = {
     "quick": Suite(
