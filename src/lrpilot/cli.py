@@ -32,7 +32,7 @@ from lrpilot.bench.replay.recorded import LOSS_COLUMNS
 from lrpilot.bench.replay.replay import as_json as replay_json
 from lrpilot.bench.replay.replay import as_text as replay_text
 from lrpilot.bench.replay.replay import replay_file
-from lrpilot.bench.robustness.study import run_study
+from lrpilot.bench.robustness.command import answer_study
 from lrpilot.bench.robustness.tables import tables as study_tables
 from lrpilot.bench.runs import Where, check_export, check_store, find_runs
 from lrpilot.bench.runs import as_json as runs_json
@@ -253,8 +253,15 @@ def claims(
     with one_line_errors(ValueError, StoreError, OSError, ModuleNotFoundError):
         if study is not None:
             check_known("study", study, ("robustness",))
-            with Store(store) as trials:
-                result = run_study(trials, workers, STDERR)
+            result = answer_study(
+                store_path=store,
+                rows_path=rows,
+                save_path=save,
+                page_path=page,
+                workers=workers,
+                console=STDERR,
+                command=command,
+            )
             found = [sheet.rich() for sheet in study_tables(result.summary)]
             show_text(result.as_json() if json else found, json=json)
             return

@@ -19,6 +19,7 @@ from lrpilot.bench.robustness import (
     save_rows,
     summarise,
 )
+from lrpilot.bench.robustness.command import answer_study
 from lrpilot.bench.robustness.page import page, write_page
 from lrpilot.bench.robustness.pairs import by_place
 from lrpilot.bench.robustness.rows import excess
@@ -181,7 +182,7 @@ def test_the_page_is_made_from_rows_alone_and_equal_rows_make_equal_files(study,
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         folder.mkdir()
-        write_page(folder, result.rows, {"command": "x"})
+        write_page(folder / "robustness.md", result.rows, {"command": "x"})
     names = sorted(path.name for path in folders[0].iterdir())
     assert names == [
         "robustness-penalties.svg",
@@ -191,6 +192,30 @@ def test_the_page_is_made_from_rows_alone_and_equal_rows_make_equal_files(study,
     for name in names:
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
     assert "changed 0 of 15 trajectories" in (folders[0] / "robustness.md").read_text()
+
+
+def test_rows_alone_make_the_page_and_the_same_rows_through_the_command(study, tmp_path):
+    _, result = study
+    save_rows(tmp_path / "rows.csv.gz", result.rows, {"command": "x"})
+
+    def answer(page):
+        return answer_study(
+            store_path=tmp_path / "none.db",
+            rows_path=tmp_path / "rows.csv.gz",
+            save_path=tmp_path / "again.csv.gz",
+            page_path=page,
+            workers=1,
+            console=Console(file=io.StringIO()),
+            command="lrpilot claims --study robustness",
+        )
+
+    assert answer(tmp_path / "study.md").summary.runs == result.summary.runs
+    assert not (tmp_path / "none.db").exists()
+    assert (tmp_path / "again.csv.gz").read_bytes() == (tmp_path / "rows.csv.gz").read_bytes()
+    assert "changed 0 of 15 trajectories" in (tmp_path / "study.md").read_text()
+    (tmp_path / "letter.md").write_text("Dear all")
+    with pytest.raises(ValueError, match="not a page of this study"):
+        answer(tmp_path / "letter.md")
 
 
 def test_the_committed_page_is_that_of_the_committed_rows():

@@ -30,19 +30,22 @@ SPOKEN_OF = (
     "transformers-greedy",
     "linear",
 )
+TITLE = "# Robustness: do schedules stand perturbations?"
 FALSE_SHARE = 0.025  # of each one-sided decision at a 95 % interval
 
 
-def write_page(folder: Path, rows: Iterable[RobustnessRow], about: Mapping[str, str]) -> Path:
-    """Write ``robustness.md`` and its pictures into ``folder``; equal rows make equal files.
+def write_page(path: Path, rows: Iterable[RobustnessRow], about: Mapping[str, str]) -> None:
+    """Write the page to ``path`` and its pictures beside it; equal rows make equal files.
 
     about: the command and versions, as `load_rows` returns them.
+
+    Raises ValueError if there is another file in its place.
     """
+    if path.exists() and TITLE not in path.read_text(encoding="utf-8", errors="replace"):
+        raise ValueError(f"{path} is there and is not a page of this study; choose another --page")
     summary = summarise(rows)
-    save_pictures(summary, folder)
-    path = folder / "robustness.md"
+    save_pictures(summary, path.parent)
     path.write_text(page(summary, about), encoding="utf-8")
-    return path
 
 
 def page(summary: Summary, about: Mapping[str, str]) -> str:
