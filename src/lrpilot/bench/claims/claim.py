@@ -20,6 +20,7 @@ Metric = Literal[
     "expected best of 3",
     "penalty under perturbation",
     "loss under perturbation",
+    "runs above their start",
     "none",
 ]
 UNITS: Mapping[str, str] = {
@@ -31,6 +32,7 @@ UNITS: Mapping[str, str] = {
     "expected best of 3": "x the budget",
     "penalty under perturbation": "x the penalty",
     "loss under perturbation": "x the loss",
+    "runs above their start": "of runs",
     "none": "",
 }
 TRACKS = ("T0", "T1", "T2", "T3", "study")

@@ -18,7 +18,8 @@ from rich.text import Text
 from lrpilot.bench.claims.claim import load_claims
 from lrpilot.bench.claims.evaluate import evaluate
 from lrpilot.bench.claims.findings import Entrant, Findings
-from lrpilot.bench.claims.verdict import Verdict
+from lrpilot.bench.claims.stability import load_rows as load_stability
+from lrpilot.bench.claims.verdict import Verdict, number
 from lrpilot.bench.engines.engine import Engine
 from lrpilot.bench.results import ResultRow, load_rows, result_row, save_rows
 from lrpilot.bench.robustness.rows import load_rows as load_study
@@ -28,7 +29,9 @@ from lrpilot.bench.store import Store
 from lrpilot.bench.suite import DEVELOPMENT, HELD_OUT, SUITES, Suite
 from lrpilot.schedules.checks import check_known
 
+# Beside the rows of a suite, if they are there.
 STUDY_ROWS = "robustness.csv.gz"
+STABILITY_ROWS = "nmf_whole_runs.csv.gz"
 TELL_EVERY = 5.0  # seconds
 VERDICT_STYLES = {"supported": "green", "refuted": "red", "not tested": "dim"}
 
@@ -89,6 +92,9 @@ def run_claims(
         command = f"lrpilot claims --suite {suite_name} --rows {rows_path}"
         beside = rows_path.with_name(STUDY_ROWS)
         study_path = beside if study_path is None and beside.exists() else study_path
+    stability = None
+    if rows_path is not None and rows_path.with_name(STABILITY_ROWS).exists():
+        _, stability = load_stability(rows_path.with_name(STABILITY_ROWS))
     study = None
     if study_path is not None:
         study = summarise(load_study(study_path)[1])
@@ -98,6 +104,7 @@ def run_claims(
         load_claims(),
         findings,
         study=study,
+        stability=stability,
         development=DEVELOPMENT,
         held_out=HELD_OUT,
         command=command,
@@ -166,12 +173,8 @@ def claims_table(verdicts: Sequence[Verdict]) -> Table:
     """Claims and controls for a terminal."""
     table = Table("id", "claim", "number, 95 % interval", "needs", "verdict", box=SIMPLE_HEAD)
     for verdict in verdicts:
-        shown = "-"
-        if verdict.estimate is not None:
-            low, high = verdict.low or 0.0, verdict.high or 0.0
-            shown = f"{verdict.estimate:.2f} [{low:.2f}, {high:.2f}] {verdict.unit}"
         table.add_row(
-            *map(Text, (verdict.id, verdict.statement, shown)),
+            *map(Text, (verdict.id, verdict.statement, number(verdict))),
             f"{verdict.direction} {verdict.threshold:g}",
             Text(verdict.verdict, VERDICT_STYLES.get(verdict.verdict, "yellow")),
         )

@@ -9,6 +9,7 @@ from lrpilot.bench.claims.claim import ClaimsFile
 from lrpilot.bench.claims.findings import Findings
 from lrpilot.bench.claims.judged import judge
 from lrpilot.bench.claims.rules import rule
+from lrpilot.bench.claims.stability import STABILITY_METRIC, StabilityRow, judge_stability
 from lrpilot.bench.claims.studied import STUDY_METRICS, judge_study
 from lrpilot.bench.claims.verdict import Judgement, Verdict
 from lrpilot.bench.robustness.summary import Summary
@@ -20,6 +21,7 @@ def evaluate(
     findings: Findings,
     *,
     study: Summary | None = None,
+    stability: Sequence[StabilityRow] | None = None,
     development: Sequence[str] = (),
     held_out: Sequence[str] = (),
     command: str = "",
@@ -27,6 +29,7 @@ def evaluate(
     """A verdict on each claim, in the order of the file.
 
     study: of robustness; without it its claims are not tested.
+    stability: rows of whole factorisations; without them the claim on the bound is not tested.
     development, held_out: tasks whose numbers are also given apart.
     command: what computes all this from the rows; each verdict names it.
     """
@@ -34,6 +37,8 @@ def evaluate(
     judgements = [
         judge_study(claim, study)
         if claim.metric in STUDY_METRICS
+        else judge_stability(claim, stability)
+        if claim.metric == STABILITY_METRIC
         else judge(claim, file, findings, splits)
         for claim in file.claims
     ]

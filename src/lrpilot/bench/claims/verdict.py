@@ -88,6 +88,18 @@ class Verdict:
         return asdict(self)
 
 
+def number(verdict: Verdict) -> str:
+    """The claim's number with its interval and unit, or a dash."""
+    if verdict.estimate is None or verdict.low is None or verdict.high is None:
+        return "-"
+    digits = 4 if 0 < verdict.high < 0.01 else 2
+    estimate, low, high = (
+        f"{value:.{digits}f}".replace("-", "−")
+        for value in (verdict.estimate, verdict.low, verdict.high)
+    )
+    return f"{estimate} [{low}, {high}] {verdict.unit}"
+
+
 class Judgement(NamedTuple):
     """A claim and its verdict, but for the ruling, which takes the p values of all claims.
 
