@@ -12,7 +12,7 @@ test: .venv/dev
 	$(python) -m ruff check
 	$(python) -m ruff format --check
 	$(python) -m basedpyright
-	$(python) -m pytest
+	$(python) -m pytest --numprocesses 2 --dist loadfile
 
 # A marker file per extra, so that a second call installs nothing.
 .venv/bench .venv/dev: pyproject.toml constraints.txt
