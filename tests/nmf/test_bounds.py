@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lrpilot.nmf import bounds
+from lrpilot.nmf import bounds, curvature
 
 sizes = st.floats(0, 1e6).map(lambda x: x if x > 1e-6 else 0.0)
 factors = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(
@@ -67,6 +67,15 @@ def test_larger_minibatches_and_none_twice_allow_larger_rates(units, H, data):
     assert lr(1) <= lr(batch) * (1 + 1e-12)
     assert lr(1, replace=True) <= lr(batch, replace=True) * (1 + 1e-12)
     assert lr(batch) <= bounds.block(H) * (1 + 1e-12)
+
+
+def test_the_estimate_does_not_exceed_the_trace():
+    # Rows far apart, of which the power iteration knows little after three products.
+    H = torch.tensor([[1.0, 1.0], [0.9, 0.9], [1e-4, 1e-4]], dtype=torch.float64)
+    exact = torch.linalg.eigvalsh(H @ H.mT)[-1]
+    for iterations in range(4):
+        found = curvature.block(H, iterations=iterations)
+        assert exact <= found <= exact * (1 + 1e-12)  # of rank one, so that it is the trace
 
 
 def test_one_column_gives_its_longest_and_all_columns_give_the_block():

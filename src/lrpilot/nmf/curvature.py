@@ -50,8 +50,14 @@ def gram(factor: Tensor) -> Tensor:
 
 
 def block(H: Tensor, *, iterations: int) -> Tensor:
-    """An upper bound on λmax(HHᵀ), which curves the loss along W (theorem T1): (...)."""
-    return top_eigenvalue(gram(H), iterations=iterations, terms=H.shape[-1])[0]
+    """An upper bound on λmax(HHᵀ), which curves the loss along W (theorem T1): (...).
+
+    It never exceeds the trace, all eigenvalues together.
+    """
+    A, terms = gram(H), H.shape[-1]
+    allowance = (terms + A.shape[-1] + 4) * torch.finfo(A.dtype).eps
+    trace = A.diagonal(dim1=-2, dim2=-1).sum(-1) * (1 + allowance)
+    return torch.minimum(top_eigenvalue(A, iterations=iterations, terms=terms)[0], trace)
 
 
 def longest(H: Tensor) -> Tensor:
