@@ -13,7 +13,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.decomposition import NMF, MiniBatchNMF
 
-from lrpilot.sklearn import StochasticNMF
+from lrpilot.nmf import StochasticNMF
 from lrpilot.tasks.matrices import docstrings_matrix
 
 SEEDS = range(3)

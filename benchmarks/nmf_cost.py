@@ -13,8 +13,7 @@ import time
 import numpy as np
 import torch
 
-from lrpilot.nmf import Settings, Solver, random_start
-from lrpilot.sklearn import StochasticNMF
+from lrpilot.nmf import Settings, Solver, StochasticNMF, random_start
 
 STEPS = 40
 PIECE = (2000, 500)  # samples, features: 8 MB

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from lrpilot.sklearn import StochasticNMF
+from lrpilot.nmf import StochasticNMF
 from lrpilot.tasks.matrices import TERMS, docstrings
 
 FOLDER = Path(__file__).with_suffix("").with_name("nmf")

@@ -18,11 +18,11 @@ PACKAGES = [name for name in FILES if name.endswith("__init__.py")]
 
 # A part of the library imports itself and lower rows only.
 ROWS = [
-    {"schedules", "nmf", "testing"},
+    {"schedules", "testing"},
+    {"nmf"},
     {
         "tasks",
         "optimizers",
-        "sklearn",
         "torch",
         "transformers",
         "accelerate",
@@ -151,3 +151,20 @@ def test_a_package_says_in_order_what_is_public_and_has_it(name):
     assert len(set(module.__all__)) == len(module.__all__)
     for public in module.__all__:
         assert hasattr(module, public)
+
+
+def test_of_the_factorisation_the_estimator_alone_knows_schedules():
+    knowing = {
+        name
+        for name in FILES
+        if name.startswith("nmf/")
+        and any(module.startswith("lrpilot.schedules") for module in imports_of(name))
+    }
+    assert knowing == {"nmf/estimator.py"}
+
+
+def test_the_factorisation_needs_no_scikit_learn_until_its_estimator_is_asked_for():
+    code = "import sys, lrpilot.nmf; print('sklearn' in sys.modules, lrpilot.nmf.StochasticNMF)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split()[0] == "False"
+    assert "lrpilot.nmf.estimator.StochasticNMF" in run.stdout

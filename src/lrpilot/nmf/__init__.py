@@ -1,5 +1,10 @@
 """Stochastic non-negative matrix factorisation at rates that are sure to be stable."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from lrpilot.nmf import bounds
 from lrpilot.nmf.coefficients import coefficients
 from lrpilot.nmf.factorise import Factorisation, as_matrix, as_start, factorise
@@ -9,6 +14,9 @@ from lrpilot.nmf.rates import Settings
 from lrpilot.nmf.solver import Record, Solver
 from lrpilot.nmf.sparse import Sparse
 
+if TYPE_CHECKING:
+    from lrpilot.nmf.estimator import StochasticNMF
+
 __all__ = [
     "Factorisation",
     "Factors",
@@ -17,6 +25,7 @@ __all__ = [
     "Settings",
     "Solver",
     "Sparse",
+    "StochasticNMF",
     "as_matrix",
     "as_start",
     "balanced",
@@ -27,3 +36,19 @@ __all__ = [
     "random_start",
     "scaled",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The estimator, which needs scikit-learn: loaded when it is asked for."""
+    if name != "StochasticNMF":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return importlib.import_module("lrpilot.nmf.estimator").StochasticNMF
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("sklearn"):
+            raise
+        raise ModuleNotFoundError(
+            "StochasticNMF needs scikit-learn, which is not installed; "
+            "pip install 'lrpilot[sklearn]'",
+            name="sklearn",
+        ) from error

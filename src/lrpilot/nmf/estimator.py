@@ -1,4 +1,4 @@
-"""scikit-learn estimators: non-negative factorisation whose rate a schedule decides."""
+"""A scikit-learn estimator: non-negative factorisation whose rate a schedule decides."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
-from lrpilot.nmf import Factors, Settings, Solver, as_start, coefficients
-from lrpilot.nmf.factorise import Data, as_matrix, as_tensor
+from lrpilot.nmf.coefficients import coefficients
+from lrpilot.nmf.factorise import Data, as_matrix, as_start, as_tensor
+from lrpilot.nmf.factors import Factors
+from lrpilot.nmf.rates import Settings
+from lrpilot.nmf.solver import Solver
 from lrpilot.schedules.checks import check_schedule
 from lrpilot.schedules.named import named_schedule
 from lrpilot.schedules.openloop import InverseSqrt, Linear, OpenLoop

@@ -8,8 +8,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from lrpilot.nmf import StochasticNMF
 from lrpilot.schedules import NAMED_SCHEDULES, Constant, Greedy, OpenLoop, cooldown, named_schedule
-from lrpilot.sklearn import StochasticNMF
 
 
 def matrix(n=120, p=15, rank=3, seed=0):
