@@ -60,6 +60,7 @@ class Episodes:
         total, squares = np.zeros(self.runs.count), np.zeros(self.runs.count)
         factors, before = np.exp(self.offsets), None
         finite = np.ones(self.runs.count, dtype=np.bool_)
+        aligned, alignments = np.zeros(self.runs.count), 0
         for _ in range(count):
             losses = self.runs.step(self.base(self.step / total_steps) * factors)
             self.step += 1
@@ -68,7 +69,10 @@ class Episodes:
             total += losses
             squares += 0.0 if before is None else np.square(losses - before)
             before = losses
-        window = closed(count, total, squares)
+            alignment = self.runs.alignment() if self.step > 1 else None
+            if alignment is not None:
+                aligned, alignments = aligned + alignment, alignments + 1
+        window = closed(count, total, squares, aligned / alignments if alignments else 1.0)
         seen = seen_with(self.seen, window, np) if self.decisions else begun(window)
         self.lost |= ~finite
         self.seen = _chosen(self.lost, self.seen, seen) if self.decisions else seen

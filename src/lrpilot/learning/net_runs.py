@@ -63,6 +63,10 @@ class NetRuns:
             self.optimizer.update(self.values, gradients, lrs)
         return losses.detach().double().numpy()
 
+    def alignment(self) -> None:
+        """Not seen: policies for networks are to need the loss alone."""
+        return
+
     def measure(self, split: Split = "validation") -> Floats:
         """The loss on a held-out split."""
 

@@ -119,6 +119,10 @@ class NMFRuns:
         self.solver.records = self.solver.records[-self.solver.period :]
         return loss.double().numpy().reshape(-1)
 
+    def alignment(self) -> Floats:
+        """Of the last two gradients in W."""
+        return self.solver.alignment().double().numpy().reshape(-1)
+
     def measure(self) -> Floats:
         """The share of ‖V‖² that is left."""
         return self.solver.loss().double().numpy().reshape(-1)

@@ -30,6 +30,10 @@ class Runs(Protocol):
         """One optimizer step of each at its base rate times its scale: the losses before it."""
         ...
 
+    def alignment(self) -> Floats | None:
+        """Cosine between the last two steps' gradients (runs,); None if it is not to be seen."""
+        ...
+
     def measure(self) -> Floats:
         """What is to become small, without the noise of minibatches: (runs,); draws nothing."""
         ...

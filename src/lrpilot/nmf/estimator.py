@@ -242,10 +242,12 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
 def advance(solver: Solver, schedule: Schedule[Any], state: Any, steps: int) -> Any:
     """Take ``steps`` steps at the scales of ``schedule``; its state after them."""
-    blind = not schedule.needs
+    blind, aligned = not schedule.needs, "alignment" in schedule.needs
     for _ in range(steps):
         loss = solver.step(state.scale)
         # Reading a loss waits for the device.
         signal = Signal() if blind else Signal(loss=loss.item(), epochs=1 / steps)
+        if aligned:
+            signal = signal._replace(alignment=solver.alignment().item())
         state = schedule.update(state, signal)
     return state

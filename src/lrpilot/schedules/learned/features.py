@@ -2,7 +2,7 @@
 
 Every function serves one run on Python floats (`Numbers`) and many on NumPy arrays (``numpy``
 itself), so that there is one definition. Nothing depends on the unit or the size of the loss, and
-only the last feature on where its zero is.
+only "level" on where its zero is.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ NAMES = (
     "noise",
     "noise growth",
     "level",
+    "alignment",
 )
 
 FAST, SLOW = 0.5, 0.15  # weights of the newest window in the moving averages
+LEAST_ALIGNMENT = 0.01
 TINY = 1e-12  # of the first loss: what no difference is divided by less than
 
 Number = Any
@@ -53,6 +55,7 @@ class Window(NamedTuple):
 
     mean: Number
     noise: Number  # standard deviation of a loss: from differences of successive ones, not a trend
+    alignment: Number  # mean; 1 where it is not known
     size: int
 
 
@@ -67,17 +70,18 @@ class Seen(NamedTuple):
     noise: Number = 0.0
     noise_slow: Number = 0.0
     before: Number = 0.0  # the window before the last
+    alignment: Number = 1.0  # fast average
 
 
 def begun(window: Window) -> Seen:
     """What the first window shows."""
-    mean, noise, _ = window
-    return Seen(mean, mean, mean, mean, mean, noise, noise, mean)
+    mean, noise, alignment, _ = window
+    return Seen(mean, mean, mean, mean, mean, noise, noise, mean, alignment)
 
 
 def seen_with(seen: Seen, window: Window, xp: Any) -> Seen:
     """``seen``, and one window more."""
-    mean, noise, _ = window
+    mean, noise, alignment, _ = window
     fast = seen.fast + FAST * (mean - seen.fast)
     return Seen(
         first=seen.first,
@@ -88,6 +92,7 @@ def seen_with(seen: Seen, window: Window, xp: Any) -> Seen:
         noise=seen.noise + FAST * (noise - seen.noise),
         noise_slow=seen.noise_slow + SLOW * (noise - seen.noise_slow),
         before=seen.last,
+        alignment=seen.alignment + FAST * (alignment - seen.alignment),
     )
 
 
@@ -103,7 +108,8 @@ def features(
     how many the fast average lies below the slow; *speed*: the same difference as a share of all
     that was gained; *setback*: how much of that is lost again; *noise*: deviation of a loss against
     what was gained; *noise growth*: its fast average against the slow; *level*: ln of the loss
-    against the first.
+    against the first; *alignment*: ln of the cosine between successive gradients, from 1 (or not
+    known) down to 1 % and below.
     """
     tiny = TINY * abs(seen.first) + 1e-300
     noise = xp.maximum(seen.noise, tiny)
@@ -121,6 +127,7 @@ def features(
         between(xp.log(noise / gained) / 5, -2.0, 0.0, xp),
         between(xp.log(noise / xp.maximum(seen.noise_slow, tiny)), -2.0, 2.0, xp),
         between(xp.log((abs(seen.fast) + tiny) / (abs(seen.first) + tiny)) / 3, -2.0, 2.0, xp),
+        xp.log(xp.maximum(seen.alignment, LEAST_ALIGNMENT)) / 2,
     )
 
 

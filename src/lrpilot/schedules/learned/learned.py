@@ -43,6 +43,8 @@ class LearnedState(NamedTuple):
     total: float = 0.0
     squares: float = 0.0  # of differences between successive losses
     loss: float = 0.0  # the last one
+    aligned: float = 0.0  # sum of the alignments that are known
+    alignments: int = 0
     seen: Seen = Seen()
 
 
@@ -76,8 +78,13 @@ class Learned:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The loss."""
-        return ("loss",)
+        """The loss; and the alignment of gradients, if the policy was trained with it."""
+        return ("loss", "alignment") if self.sees_alignment else ("loss",)
+
+    @property
+    def sees_alignment(self) -> bool:
+        """Whether the policy reads how successive gradients are aligned."""
+        return cast("Policy", self.policy).sees_alignment
 
     def init(self) -> LearnedState:
         """State before the first step."""
@@ -104,6 +111,10 @@ class Learned:
             )
         else:
             state = state._replace(reason="ignore")
+        if self.sees_alignment and math.isfinite(signal.alignment):
+            state = state._replace(
+                aligned=state.aligned + signal.alignment, alignments=state.alignments + 1
+            )
         if step >= state.until and state.losses:
             state = self._decided(state, step)
         scale = self.base_at(step) * math.exp(state.offset)
@@ -112,7 +123,8 @@ class Learned:
     def _decided(self, state: LearnedState, step: int) -> LearnedState:
         """State with the offset that holds from now on, and a new window."""
         policy = cast("Policy", self.policy)
-        window = closed(state.losses, state.total, state.squares)
+        alignment = state.aligned / state.alignments if state.alignments else 1.0
+        window = closed(state.losses, state.total, state.squares, alignment)
         seen = seen_with(state.seen, window, Numbers) if state.decisions else begun(window)
         trusted = state.trusted and not has_lost_everything(seen, Numbers)
         if trusted:
@@ -135,6 +147,8 @@ class Learned:
             losses=0,
             total=0.0,
             squares=0.0,
+            aligned=0.0,
+            alignments=0,
             seen=seen,
         )
 
@@ -146,9 +160,10 @@ def window_after(step: int, total_steps: int | None) -> int:
     return max(round(min(max(GROWTH * step, SHORTEST * horizon), longest)), 1)
 
 
-def closed(count: int, total: Any, squares: Any) -> Window:
+def closed(count: int, total: Any, squares: Any, alignment: Any) -> Window:
     """The window of ``count`` losses, floats or arrays, with this sum and these squares.
 
     With one loss nothing is known of the noise, which is then taken for 0.
     """
-    return Window(total / count, (squares / (2 * max(count - 1, 1))) ** 0.5, count)
+    noise = (squares / (2 * max(count - 1, 1))) ** 0.5
+    return Window(total / count, noise, alignment, count)

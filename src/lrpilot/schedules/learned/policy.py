@@ -94,6 +94,11 @@ class Policy:
             if not np.isfinite(array).all():
                 raise ValueError(f"policy {self.name} has weights that are not finite")
 
+    @cached_property
+    def sees_alignment(self) -> bool:
+        """Whether any weight reads the alignment of gradients, which costs something to collect."""
+        return bool(self.weights[0][features.NAMES.index("alignment")].any())
+
     def act(self, seen: tuple[float, ...]) -> float:
         """The action in [-1, 1] for the features of one run."""
         x = np.array(seen, dtype=np.float32)
