@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claim_rows import SUITE, rows
-from lrpilot.bench.claims.comparisons import expected_log_best, steps_taken, verdicts_of
+from lrpilot.bench.claims.comparisons import (
+    Comparison,
+    expected_log_best,
+    shares_if_equal,
+    steps_taken,
+    verdicts_of,
+)
 from lrpilot.bench.claims.findings import Cell, Entrant, Findings, evaluations
 from lrpilot.bench.statistics.paired import cell_verdict
 
@@ -45,6 +51,39 @@ def test_verdicts_in_one_go_are_those_of_each_cell(cells, margin):
     # A mean on a bound to the last bit may fall on either side of it.
     for one, other, row in zip(found, expected, differences, strict=True):
         assert one == other or np.ptp(row) == 0
+
+
+def comparison(differences, uninformative=None):
+    differences = np.atleast_2d(differences)
+    without = np.zeros_like(differences, dtype=bool) if uninformative is None else uninformative
+    verdicts = verdicts_of(differences, without, 0.05)
+    return Comparison(CELL, "linear", differences, without, verdicts, mine=None, theirs=None)
+
+
+@pytest.mark.parametrize("count", [3, 10])
+@pytest.mark.parametrize("deviation", [0.01, 0.05, 0.1, 0.5])
+def test_an_equal_method_is_shown_not_worse_as_often_as_it_is_said_to_be(count, deviation):
+    rng = np.random.default_rng(0)
+    scatter = rng.normal(size=count)
+    scatter = -0.7 + deviation * (scatter - scatter.mean()) / scatter.std(ddof=1)  # far behind
+    (said,) = shares_if_equal(comparison(scatter), 0.05)
+    equal = rng.normal(scale=deviation, size=(20_000, count))
+    shown = verdicts_of(equal, np.zeros_like(equal, dtype=bool), 0.05)
+    assert said == pytest.approx(np.mean([v in ("better", "not worse") for v in shown]), abs=0.012)
+
+
+def test_pairs_that_say_nothing_leave_an_equal_method_less_often_shown():
+    noise = np.array([[0.05, -0.04, 0.03, -0.05, 0.01, 0.0, 0.0, 0.0, 0.0, 0.0]])
+    without = noise == 0
+    (all_tell,) = shares_if_equal(comparison(noise), 0.05)
+    (half_tell,) = shares_if_equal(comparison(noise, without), 0.05)
+    assert half_tell == shares_if_equal(comparison(noise[:, :5]), 0.05)[0] < all_tell
+    assert shares_if_equal(comparison(noise, np.ones_like(without)), 0.05) == 0
+
+
+def test_a_method_without_scatter_is_always_shown_equal():
+    assert shares_if_equal(comparison([0.2, 0.2, 0.2]), 0.05) == pytest.approx(1, abs=1e-6)
+    assert shares_if_equal(comparison([0.2]), 0.05) == 0
 
 
 def test_scores_are_the_budget_equivalents_of_the_test_losses(findings):

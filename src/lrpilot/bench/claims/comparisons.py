@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import nctdtr
 
 from lrpilot.bench.claims.claim import Claim
 from lrpilot.bench.claims.findings import (
@@ -29,6 +30,7 @@ from lrpilot.bench.statistics.stats import CONFIDENCE, t_quantile
 
 # By level, so that -1 is the last.
 LEVELS: tuple[CellVerdict, ...] = ("undecided", "not worse", "better", "worse")
+FARTHEST = 30.0  # standard errors between equal and the margin: the power is 1 there
 TRIALS = 3  # of the metric "expected best of 3"
 
 
@@ -86,11 +88,17 @@ def verdicts_of(differences: Array, uninformative: Mask, margin: float) -> tuple
     return tuple(LEVELS[_weaker(one, other)] for one, other in pairs)
 
 
-def ceiling_of(comparison: Comparison, margin: float) -> tuple[CellVerdict, ...]:
-    """The verdicts if the method equalled the other on average and scattered as it does."""
-    differences = comparison.differences
-    equal = differences - differences.mean(axis=1, keepdims=True)
-    return verdicts_of(equal, comparison.uninformative, margin)
+def shares_if_equal(comparison: Comparison, margin: float) -> Array:
+    """By rate, how probably a method that equals the other in truth would be shown not worse.
+
+    That is the power of the verdict's own one-sided t test against the margin, at the standard
+    error that the seeds have. Where pairs are uninformative, it is the lesser of the power on all
+    pairs and that on the informative ones.
+    """
+    bound = math.log1p(-margin)
+    differences, without = comparison.differences, comparison.uninformative
+    everything = _powers(differences, np.ones_like(without), bound)
+    return np.minimum(everything, _powers(differences, ~without, bound))
 
 
 def steps_taken(
@@ -128,15 +136,31 @@ def expected_log_best(scores: Scores, seed: int, trials: int) -> float:
 
 def _levels(differences: Array, counted: Mask, bound: float) -> NDArray[np.intp]:
     """Of each row, the level of the verdict on the differences that are counted."""
+    count, means, errors, quantiles = _moments(differences, counted)
+    halves = quantiles * errors
+    level = np.where(means - halves > 0, 2, np.where(means - halves > bound, 1, 0))
+    level = np.where((level == 0) & (means + halves < bound), -1, level)
+    return np.where(count < 2, 0, level)
+
+
+def _powers(differences: Array, counted: Mask, bound: float) -> Array:
+    """Of each row, the probability that its lower bound is above ``bound`` if its mean is 0."""
+    count, _, errors, quantiles = _moments(differences, counted)
+    # Without an error the mean is its own lower bound, and infinitely many errors above.
+    distances = np.divide(-bound, errors, out=np.full_like(errors, np.inf), where=errors > 0)
+    shown = 1 - nctdtr(np.maximum(count - 1, 1), np.minimum(distances, FARTHEST), quantiles)
+    return np.where(count < 2, 0.0, shown)
+
+
+def _moments(differences: Array, counted: Mask) -> tuple[NDArray[np.intp], Array, Array, Array]:
+    """Of each row's counted ones: how many, mean, standard error, Student's t at `CONFIDENCE`."""
     count = counted.sum(axis=1)
     some = np.maximum(count, 1)
     means = np.where(counted, differences, 0.0).sum(axis=1) / some
     squares = np.where(counted, differences - means[:, None], 0.0) ** 2
     errors = np.sqrt(squares.sum(axis=1) / np.maximum(count - 1, 1) / some)
-    halves = np.array([t_quantile(CONFIDENCE, max(n, 2)) for n in count.tolist()]) * errors
-    level = np.where(means - halves > 0, 2, np.where(means - halves > bound, 1, 0))
-    level = np.where((level == 0) & (means + halves < bound), -1, level)
-    return np.where(count < 2, 0, level)
+    quantiles = np.array([t_quantile(CONFIDENCE, max(n, 2)) for n in count.tolist()])
+    return count, means, errors, quantiles
 
 
 def _weaker(one: int, other: int) -> int:

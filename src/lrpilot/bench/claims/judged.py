@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from lrpilot.bench.claims.claim import UNITS, Claim, ClaimsFile
-from lrpilot.bench.claims.comparisons import Comparison, ceiling_of, compared, verdicts_of
+from lrpilot.bench.claims.comparisons import Comparison, compared, shares_if_equal, verdicts_of
 from lrpilot.bench.claims.findings import Cell, Entrant, Findings, Scores
 from lrpilot.bench.claims.rules import MIN_TASKS, Bounds
 from lrpilot.bench.claims.sampling import (
@@ -203,15 +203,12 @@ class _Judged:
         return verdict
 
     def _at_margin(self, margin: float) -> tuple[float, float]:
-        """The share not worse at another margin, and what it would be if the method were equal."""
+        """The share not worse at another margin, and the one to expect of an equal method."""
         shown = (
             verdicts_of(each.differences, each.uninformative, margin) for each in self.admitted
         )
-        equal = (ceiling_of(each, margin) for each in self.admitted)
-        return (
-            share_of(one for verdicts in shown for one in verdicts),
-            share_of(one for verdicts in equal for one in verdicts),
-        )
+        equal = np.concatenate([shares_if_equal(each, margin) for each in self.admitted])
+        return share_of(one for verdicts in shown for one in verdicts), float(equal.mean())
 
     def _on(self, tasks: Sequence[str]) -> float | None:
         """The number on ``tasks`` alone; None if none of them was run."""

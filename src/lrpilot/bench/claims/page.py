@@ -121,8 +121,8 @@ def _details(verdicts: Sequence[Verdict]) -> Iterator[str]:
         "margin, undecided, worse."
     )
     yield (
-        "“If equal” is the share not worse that a method would have that equals its comparators on "
-        "average and scatters as this one does: margin and seeds allow no more."
+        "“If equal” is the share not worse to expect of a method that equals its comparators in "
+        "truth and scatters as this one does: by cell the power of the test against the margin."
     )
     yield (
         "“Strict” is the share of cells whose mean test loss is at most 1.01 of the comparator's, "

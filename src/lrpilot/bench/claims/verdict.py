@@ -21,8 +21,8 @@ class Verdict:
     runs, lost, lost_by_comparators: runs of the method, those of them that did not end, and the
         comparators' that did not.
     edges: of the method's cells, those whose best rate is still at the edge of its grid.
-    by_margin: for the claim's margin and wider ones, the share not worse, and what it would be if
-        the method equalled the others and scattered as it does: seeds and margin allow no more.
+    by_margin: for the claim's margin and wider ones, the share not worse, and the one to expect of
+        a method that equals the others in truth and scatters as this one does.
     strict, strict_null: the share by the 1 % yardstick, and that of an equal method.
     average, interquartile, improvement: mean, mean of the middle half of the cells, and chance to
         beat a comparator with a paired seed, of what the metric compares; ratios geometrically.
