@@ -63,6 +63,12 @@ def test_whatever_a_claim_names_exists_unless_it_says_that_it_does_not_yet(claim
             assert entrant.schedule in NAMED_SCHEDULES
 
 
+def test_baselines_are_compared_with_at_tuned_rates_alone():
+    for claim in FILE.claims:
+        if claim.track in ("T0", "T2", "T3"):
+            assert not {claim.method, *claim.comparators} & set(FILE.names)
+
+
 def test_every_control_says_so_and_there_are_both_kinds():
     controls = [claim for claim in FILE.claims if claim.kind == "control"]
     assert {claim.direction for claim in controls} == {"above", "below"}

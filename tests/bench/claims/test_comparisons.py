@@ -106,6 +106,26 @@ def test_the_best_rate_is_chosen_on_the_tuning_seeds_alone(findings):
     )
 
 
+@pytest.mark.parametrize("track", ["T0", "T2"])
+def test_a_baseline_is_judged_at_its_tuned_rate_alone(track):
+    # Its rows have every rate, the shipped one and those of the response among them.
+    found, baseline = Findings(rows(), SUITE), "hypergradient-adam-parameter"
+    assert found.scores(CELL, Entrant("adamw", "greedy"), track) is not None
+    assert found.scores(CELL, Entrant(baseline, "constant"), track) is None
+    assert found.scores(CELL, Entrant(baseline, "constant"), "T1") is not None
+
+
+def test_a_shipped_rate_beyond_the_response_is_judged_for_nobody():
+    # Some may have been run there: those whose tuning went so far.
+    far = [
+        one._replace(lr=1e-3) if one.schedule == "greedy" and one.lr == 1.0 else one
+        for one in rows()
+        if one.task == "noisy-quadratic"
+    ]
+    cell, entrant = Cell("noisy-quadratic", "adamw"), Entrant("adamw", "greedy")
+    assert Findings(far, SUITE).scores(cell, entrant, "T0") is None
+
+
 def test_a_missing_seed_makes_a_cell_missing():
     without = [one for one in rows() if not (one.schedule == "greedy" and one.seed == 4)]
     found = Findings(without, SUITE)
