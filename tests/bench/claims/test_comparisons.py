@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claim_rows import SUITE, rows
+from lrpilot.bench.claims import load_claims
 from lrpilot.bench.claims.comparisons import (
     Comparison,
+    compared,
     expected_log_best,
     shares_if_equal,
     steps_taken,
@@ -104,6 +107,22 @@ def test_the_best_rate_is_chosen_on_the_tuning_seeds_alone(findings):
     assert Findings(lured, SUITE).tuned("digits-mlp", entrant) == findings.tuned(
         "digits-mlp", entrant
     )
+
+
+def test_an_entrant_beside_itself_is_two_sets_of_runs_that_share_none(findings):
+    claim = next(one for one in load_claims().claims if one.id == "K-self")
+    linear = Entrant("adamw", "linear")
+    found = compared(claim, findings, CELL, linear, linear)
+    assert [row.seed for row in found.mine.rows[0]] == [0, 1]
+    assert [row.seed for row in found.theirs.rows[0]] == [2, 3]
+    assert found.differences.shape == (1, 2)
+    assert found.differences.mean() != 0
+
+
+def test_one_seed_has_nothing_to_stand_beside_itself():
+    claim = next(one for one in load_claims().claims if one.id == "K-self")
+    linear, single = Entrant("adamw", "linear"), replace(SUITE, evaluation_seeds=(0,))
+    assert compared(claim, Findings(rows(), single), CELL, linear, linear) is None
 
 
 @pytest.mark.parametrize("track", ["T0", "T2"])

@@ -55,13 +55,18 @@ class Comparison:
 def compared(
     claim: Claim, findings: Findings, cell: Cell, entrant: Entrant, other: Entrant
 ) -> Comparison | None:
-    """The comparison by the claim's metric; None if either was not run, or not in full."""
+    """The comparison by the claim's metric; None if either was not run, or not in full.
+
+    An entrant beside itself is the first half of its seeds beside the second, which share no run.
+    """
     track: Track = "T0" if claim.track == "T0" else "T1" if claim.track == "T1" else "T2"
     mine, theirs = (findings.scores(cell, one, track) for one in (entrant, other))
     if mine is None or theirs is None:
         return None
     if mine is theirs:
-        theirs = _of_other_seeds(theirs)
+        if len(findings.suite.evaluation_seeds) < 2:
+            return None
+        mine, theirs = _halves(mine)
     measured = MEASURES[claim.metric](claim, findings, cell, mine, theirs)
     if measured is None:
         return None
@@ -247,12 +252,18 @@ def _log_speed(mine: float | None, theirs: float | None) -> float:
     return min(max(math.log(theirs / mine), -longest), longest)
 
 
-def _of_other_seeds(scores: Scores) -> Scores:
-    """The same entrant's runs, each in the place of the seed before: a second set of its own."""
+def _halves(scores: Scores) -> tuple[Scores, Scores]:
+    """The first half of the seeds and the second; the last of an odd number is in neither."""
+    half = len(scores.rows[0]) // 2
+    first, second = slice(half), slice(half, 2 * half)
+    return _of_seeds(scores, first), _of_seeds(scores, second)
+
+
+def _of_seeds(scores: Scores, seeds: slice) -> Scores:
     return Scores(
         lrs=scores.lrs,
-        rows=tuple((*rows[1:], *rows[:1]) for rows in scores.rows),
-        budget_equivalents=np.roll(scores.budget_equivalents, -1, axis=1),
-        clipped=np.roll(scores.clipped, -1, axis=1),
-        lost=np.roll(scores.lost, -1, axis=1),
+        rows=tuple(rows[seeds] for rows in scores.rows),
+        budget_equivalents=scores.budget_equivalents[:, seeds],
+        clipped=scores.clipped[:, seeds],
+        lost=scores.lost[:, seeds],
     )

@@ -152,9 +152,13 @@ class _Judged:
                 "; to the loss that the tuned reference reaches with "
                 f"{share or f'{claim.target:g} of the budget'}"
             )
+        count = len(suite.evaluation_seeds)
+        seeds = f"{count} paired seeds"
+        if claim.comparators == (claim.method,):
+            seeds = f"{count // 2} seeds beside {count // 2} others"
         return (
-            f"{claim.track}, {words}; {', '.join(families)}; {len(suite.evaluation_seeds)} paired "
-            f"seeds; margin {claim.margin:.0%}{extra}"
+            f"{claim.track}, {words}; {', '.join(families)}; {seeds}; margin {claim.margin:.0%}"
+            f"{extra}"
         ).replace("%", " %")
 
     def _counted(self, verdict: Verdict) -> Verdict:
