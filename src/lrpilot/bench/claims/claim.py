@@ -49,7 +49,7 @@ class Claim:
     families: of optimizers in which it is tested; all that the suite has, if empty.
     threshold: of the metric; direction: "above" or "below", on which side the claim places it, or,
         for a control alone, "around": the interval has the threshold within it.
-    margin: which share of the budget counts as equal within a cell.
+    margin: which share of the budget counts as equal within a cell, where budgets are compared.
     target: to be reached fastest: the loss that the tuned reference reaches with this share of
         the budget.
     refuted_by: what would refute it, in words.

@@ -24,13 +24,15 @@ from lrpilot.bench.claims.findings import (
 from lrpilot.bench.results import ResultRow
 from lrpilot.bench.statistics.paired import CellVerdict
 from lrpilot.bench.statistics.reference import ReferenceCurve
-from lrpilot.bench.statistics.response import expected_best, robustness_range
+from lrpilot.bench.statistics.response import USABLE, expected_best, robustness_range
 from lrpilot.bench.statistics.speed import LONGEST, compute_adjusted, steps_to_target
 from lrpilot.bench.statistics.stats import CONFIDENCE, t_quantile
 
 # By level, so that -1 is the last.
 LEVELS: tuple[CellVerdict, ...] = ("undecided", "not worse", "better", "worse")
 FARTHEST = 30.0  # standard errors between equal and the margin: the power is 1 there
+# Metrics of which no share of the budget is a margin: their cells are better, worse or undecided.
+WITHOUT_MARGIN = ("faster", "faster per compute", "usable decades")
 TRIALS = 3  # of the metric "expected best of 3"
 
 
@@ -71,12 +73,13 @@ def compared(
     if measured is None:
         return None
     differences, uninformative = measured
+    margin = 0.0 if claim.metric in WITHOUT_MARGIN else claim.margin
     return Comparison(
         cell=cell,
         comparator=other.label(cell.family),
         differences=differences,
         uninformative=uninformative,
-        verdicts=verdicts_of(differences, uninformative, claim.margin),
+        verdicts=verdicts_of(differences, uninformative, margin),
         mine=mine,
         theirs=theirs,
     )
@@ -129,6 +132,11 @@ def decades(scores: Scores, seed: int) -> float:
     end of the reference curve, so an entrant that is bad everywhere would never be far from it.
     """
     return robustness_range(scores.lrs, scores.budget_equivalents[:, seed].tolist()).decades
+
+
+def without_usable(scores: Scores) -> float:
+    """In which share of the seeds not one rate is usable, so that the range is none."""
+    return float((scores.budget_equivalents < USABLE).all(axis=0).mean())
 
 
 def expected_log_best(scores: Scores, seed: int, trials: int) -> float:

@@ -5,11 +5,19 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from statistics import fmean
 
 import numpy as np
 
 from lrpilot.bench.claims.claim import UNITS, Claim, ClaimsFile
-from lrpilot.bench.claims.comparisons import Comparison, compared, shares_if_equal, verdicts_of
+from lrpilot.bench.claims.comparisons import (
+    WITHOUT_MARGIN,
+    Comparison,
+    compared,
+    shares_if_equal,
+    verdicts_of,
+    without_usable,
+)
 from lrpilot.bench.claims.findings import Cell, Entrant, Findings, Scores
 from lrpilot.bench.claims.rules import MIN_TASKS, Bounds
 from lrpilot.bench.claims.sampling import (
@@ -156,10 +164,9 @@ class _Judged:
         seeds = f"{count} paired seeds"
         if claim.comparators == (claim.method,):
             seeds = f"{count // 2} seeds beside {count // 2} others"
-        return (
-            f"{claim.track}, {words}; {', '.join(families)}; {seeds}; margin {claim.margin:.0%}"
-            f"{extra}"
-        ).replace("%", " %")
+        if claim.metric not in WITHOUT_MARGIN:
+            extra = f"; margin {claim.margin:.0%}{extra}".replace("%", " %")
+        return f"{claim.track}, {words}; {', '.join(families)}; {seeds}{extra}"
 
     def _counted(self, verdict: Verdict) -> Verdict:
         verdicts = [one for each in self.admitted for one in each.verdicts]
@@ -172,8 +179,12 @@ class _Judged:
                 for row in (scores.rows[0][0] for scores in mine)
             ]
             edges = sum(choice is not None and choice.at_edge for choice in choices)
+        unusable = None
+        if self.claim.metric == "usable decades":
+            unusable = (fmean(map(without_usable, mine)), fmean(map(without_usable, theirs)))
         return replace(
             verdict,
+            unusable=unusable,
             cells=len(verdicts),
             better=verdicts.count("better"),
             not_worse=verdicts.count("not worse"),
@@ -190,14 +201,13 @@ class _Judged:
         """With what stands beside the number."""
         average, interquartile, improvement = beside(self.claim.metric, self.admitted)
         found = without_a_task(self.claim.metric, self.admitted)
+        margins = () if self.claim.metric in WITHOUT_MARGIN else (self.claim.margin, *MARGINS)
         verdict = replace(
             verdict,
             average=average,
             interquartile=interquartile,
             improvement=improvement,
-            by_margin=tuple(
-                (margin, *self._at_margin(margin)) for margin in (self.claim.margin, *MARGINS)
-            ),
+            by_margin=tuple((margin, *self._at_margin(margin)) for margin in margins),
             without_low=None if found is None else (found.low, found.low_without),
             without_high=None if found is None else (found.high, found.high_without),
         )

@@ -120,7 +120,8 @@ def _details(verdicts: Sequence[Verdict]) -> Iterator[str]:
     yield (
         "Cells are pairs of method and comparator on a task under a family, on track T2 at one "
         "rate. By cell, by one-sided 95 % bounds on paired seeds: better, not worse within the "
-        "margin, undecided, worse."
+        "margin, undecided, worse. Speed and usable decades are no shares of a budget, and have no "
+        "margin."
     )
     yield (
         "“If equal” is the share not worse to expect of a method that equals its comparators in "
@@ -150,14 +151,15 @@ def _details(verdicts: Sequence[Verdict]) -> Iterator[str]:
 
 
 def _detail(verdict: Verdict) -> str:
-    margins = ", ".join(f"{share:.2f} ({equal:.2f})" for _, share, equal in verdict.by_margin)
+    shares = (f"{share:.2f} ({equal:.2f})" for _, share, equal in verdict.by_margin)
+    margins = ", ".join(shares) or "-"
     strict = "-"
     if verdict.strict is not None:
         strict = f"{verdict.strict:.2f} ({_shown(verdict.strict_null)})"
     without = "-"
     if verdict.without_low is not None and verdict.without_high is not None:
         (low, low_task), (high, high_task) = verdict.without_low, verdict.without_high
-        without = f"{low:.2f} ({low_task}) to {high:.2f} ({high_task})"
+        without = f"{_shown(low)} ({low_task}) to {_shown(high)} ({high_task})"
     items = (
         verdict.id,
         str(verdict.tasks),
@@ -239,10 +241,14 @@ def _parts(verdicts: Sequence[Verdict]) -> Iterator[str]:
     yield "|---|---|"
     for verdict in verdicts:
         if verdict.by_part:
-            parts = "; ".join(f"{name} {value:.2f}" for name, value in verdict.by_part)
+            parts = "; ".join(f"{name} {_shown(value)}" for name, value in verdict.by_part)
             yield f"| {verdict.id} | {parts} |"
     yield ""
 
 
 def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}".replace("-", "−")
+    """Two decimals, or of what these would make nothing, two significant digits."""
+    if value is None:
+        return "-"
+    text = f"{value:.2g}" if 1e-9 < abs(value) < 0.01 else f"{value:z.2f}"
+    return text.replace("-", "−")
