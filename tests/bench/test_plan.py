@@ -70,7 +70,7 @@ def test_steps_change_the_horizon_of_the_schedule():
         ({"tasks": ["digit-mlp"]}, "unknown task 'digit-mlp'; did you mean 'digits-mlp'"),
         ({"schedules": ["gready"]}, "unknown schedule 'gready'; did you mean 'greedy'"),
         ({"optimizers": ["adamv"]}, "unknown optimizer 'adamv'; did you mean 'adam"),
-        ({"schedules": ["??"]}, r"unknown schedule '\?\?'; \(known: constant"),
+        ({"schedules": ["??"]}, r"unknown schedule '\?\?' \(known: constant"),
         ({"lrs": []}, "lrs is empty"),
         ({"schedules": []}, "schedules is empty"),
         ({"lrs": [0.1, -0.1]}, "lr must be positive and finite, got -0.1"),
