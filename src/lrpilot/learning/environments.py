@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from lrpilot.learning.distributions import BASE_OF, ACTION_OF, net_stack, nmf_stack
+from lrpilot.learning.distributions import ACTION_OF, BASE_OF, net_stack, nmf_stack
 from lrpilot.learning.paired import Draw, Paired
 from lrpilot.schedules.learned.features import LARGEST, NAMES
 from lrpilot.schedules.learned.policy import Action
@@ -41,7 +41,7 @@ class ScheduleEnv(gymnasium.Env[Observation, Observation]):
     version = 1
     """Rises with every change that alters a result."""
 
-    metadata: dict[str, Any] = {"render_modes": []}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
 
     def __init__(self, draw: Draw, base: str, action: Action) -> None:
         self.observation_space = Box(-LARGEST, LARGEST, (len(NAMES),), np.float32)

@@ -51,7 +51,7 @@ class ScheduleVecEnv(VecEnv):
         """Remember the actions (envs, 1)."""
         self._actions = actions.astype(np.float64).reshape(-1).clip(-1, 1)
 
-    def step_wait(self) -> VecEnvStepReturn:
+    def step_wait(self) -> VecEnvStepReturn:  # pyright: ignore[reportUnknownParameterType]
         """Take them: observations, rewards (envs,), whether done (envs,), and a note per run."""
         found = self._paired.step(self._actions)
         self._returns += found.rewards
