@@ -283,12 +283,32 @@ def test_what_goes_wrong_is_mended_and_reported(harm, name, failure):
         ({"cap": -1.0}, "cap must be positive"),
         ({"anchor": math.inf}, "anchor must be positive"),
         ({"noise": -1.0}, "noise must be"),
+        ({"noise": math.inf}, "noise must be finite"),
+        ({"rate": np.float32(-1)}, "rate must be positive"),
         ({"units": "entries", "simultaneous": True}, "entries step W and H in turn"),
     ],
 )
 def test_settings_are_checked(options, words):
     with pytest.raises(ValueError, match=words):
         Settings(**options)
+
+
+@pytest.mark.parametrize("name", ["batch", "h_steps", "anchor", "rate", "cap", "ceiling", "noise"])
+def test_settings_must_be_numbers(name):
+    for wrong in ("8" if name != "rate" else [8], True, [8]):
+        with pytest.raises(TypeError, match=f"{name} must be a (whole )?number, got"):
+            Settings(**{name: wrong})
+
+
+@pytest.mark.parametrize("rate", ["anchored", "bound", 0.1])
+@pytest.mark.parametrize("scale", [-1.0, math.nan, math.inf, 1e300])
+def test_whatever_a_schedule_asks_for_the_rate_is_neither_negative_nor_above_its_ceiling(
+    rate, scale
+):
+    found = run(matrix(), Settings(rate=rate), steps=5, scale=lambda progress, loss: scale)
+    expected = 0.75 * found.bounds if scale > 0 else np.zeros(5)
+    np.testing.assert_allclose(found.lrs, expected)
+    assert np.isfinite(found.W).all()
 
 
 @pytest.mark.parametrize(
@@ -299,6 +319,24 @@ def test_settings_are_checked(options, words):
         (np.array([[1.0, np.inf]]), {}, "finite entries that are not negative"),
         (sparse.csr_array([[1.0, -1.0]]), {}, "finite entries that are not negative"),
         (np.ones(3), {}, "must be a matrix"),
+        (np.ones((0, 4)), {}, "V must not be empty"),
+        (np.ones((0, 3, 4)), {}, "V must not be empty"),
+        (sparse.csr_array((0, 4)), {}, "V must not be empty"),
+        (sparse.csr_array((3, 4)), {"settings": KINDS["entries"]}, "stores nothing"),
+        (1e200 * np.ones((3, 4)), {}, "1e\\+200, is too large to compute with in float64"),
+        (1e-200 * np.ones((3, 4)), {}, "is too small to compute with"),
+        (np.ones((3, 4)), {"steps": -1}, "steps must be at least 0"),
+        (np.ones((2, 3, 4)), {"init": "nndsvd"}, "one matrix at a time"),
+        (np.ones((3, 4)), {"init": (np.ones((3, 2)),)}, "init must be"),
+        (np.ones((3, 4)), {"init": None}, "init must be"),
+        (np.ones((3, 4)), {"init": (np.ones((3, 2)), np.full((2, 4), np.inf))}, "init must have"),
+        (np.ones((3, 4)), {"init": (np.ones((3, 2)), -np.ones((2, 4)))}, "init must have"),
+        (np.ones((3, 4)), {"init": (np.ones((3, 2)), np.ones((2, 5)))}, "init must be W"),
+        (
+            np.ones((2, 3, 4)),
+            {"settings": KINDS["entries"], "mask": np.ones((2, 3, 4), bool)},
+            "mask must be .m, n.",
+        ),
         (np.ones((3, 4)), {"rank": 0}, "rank must be at least 1"),
         (np.ones((3, 4)), {"rank": 4, "init": "nndsvd"}, "needs rank <= min"),
         (np.ones((3, 4)), {"init": "svd"}, "init must be"),
@@ -316,11 +354,50 @@ def test_what_cannot_be_factorised_is_refused(V, options, words):
         factorise(V, **options)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.int8, np.uint8, np.int64, bool])
+@pytest.mark.parametrize(
+    ("V", "options", "words"),
+    [
+        (np.array([["a", "b"]]), {}, "V must consist of numbers, got <U1"),
+        (np.array([[1, "x"]], object), {}, "V must consist of numbers, got object"),
+        (1j * np.ones((3, 4)), {}, "V must consist of numbers, got complex128"),
+        (np.ones((3, 4)), {"rank": 2.0}, "rank must be a whole number"),
+        (np.ones((3, 4)), {"steps": 2.5}, "steps must be a whole number"),
+        (np.ones((3, 4)), {"rng": 0}, "rng must be a NumPy Generator"),
+    ],
+)
+def test_what_is_no_number_or_generator_is_refused(V, options, words):
+    options = {"rank": 2, "steps": 1, "rng": np.random.default_rng(0)} | options
+    with pytest.raises(TypeError, match=words):
+        factorise(V, **options)
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo", "lil", "dok", "bsr", "dia"])
+@pytest.mark.parametrize("name", ["array", "matrix"])
+def test_every_format_of_scipy_is_taken(kind, name):
+    V = matrix() * (matrix(seed=1) > 1)
+    found = run(getattr(sparse, f"{kind}_{name}")(V), KINDS["columns"], steps=10)
+    np.testing.assert_allclose(found.W, run(V, KINDS["columns"], steps=10).W, rtol=1e-7)
+
+
+def test_entries_stored_twice_are_summed():
+    twice = sparse.coo_array(([1.0, 2.0, 4.0], ([0, 0, 1], [0, 0, 1])), shape=(2, 2))
+    found = factorise(
+        twice, 2, steps=300, rng=np.random.default_rng(0), settings=Settings(units="entries")
+    )
+    assert (found.W @ found.H)[0, 0] == pytest.approx(3, rel=0.01)
+
+
+def test_lists_are_matrices_and_masks():
+    V, known = matrix(), np.random.default_rng(0).random((15, 40)) < 0.8
+    these = run(V.tolist(), KINDS["columns"], steps=5, mask=known.tolist())
+    assert np.array_equal(these.W, run(V, KINDS["columns"], steps=5, mask=known).W)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int8, np.uint8, np.int64, bool, np.longdouble])
 def test_numbers_of_any_type_are_factorised(dtype):
     V = (5 * matrix()).clip(max=100).astype(dtype)
     found = run(V, KINDS["columns"], steps=50)
-    assert found.W.dtype == np.result_type(dtype, np.float32)
+    assert found.W.dtype == (np.float64 if np.dtype(dtype).itemsize > 2 else np.float32)
     assert found.loss < 0.5
 
 
