@@ -218,6 +218,14 @@ def test_a_seed_decides_everything_and_none_does_not():
     assert not np.array_equal(found(None), found(None))
 
 
+def test_more_steps_of_the_coefficients_fit_better():
+    left = [
+        StochasticNMF(5, h_steps=steps, max_iter=2, random_state=0).fit(matrix(rank=5)).losses_[-1]
+        for steps in (1, 20)
+    ]
+    assert left[1] < 0.95 * left[0]
+
+
 def test_whole_numbers_of_numpy_and_batches_above_all_samples_will_do():
     X = matrix()
     model = StochasticNMF(np.int64(3), batch_size=np.int64(8), max_iter=np.int64(2), random_state=0)
