@@ -1,4 +1,5 @@
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -123,6 +124,18 @@ def test_a_cap_that_does_not_bind_changes_no_rate_and_a_tight_one_raises_it():
     free = bounds.constant(V, 3)
     assert bounds.constant(V, 3, cap=1e9) == free
     assert bounds.constant(V, 3, cap=1e-9) > 1.01 * free
+
+
+def test_the_constant_is_that_of_its_theorem_by_hand():
+    """‖V‖ = 2 and r = 1, so that s² = 8 and δ = 2s / 5; r = 4 makes that s² = 16 and δ = 2s / 9."""
+    V = np.ones((2, 2))
+    assert bounds.constant(V, 1) == pytest.approx(2 / (8 * 1.2**2 + 2))
+    assert bounds.constant(V, 4) == pytest.approx(2 / (16 * (10 / 9) ** 2 + 2))
+
+
+def test_a_rate_is_rounded_down():
+    for sharpness in np.random.default_rng(0).random(200):
+        assert Fraction(bounds.rate(sharpness)) * Fraction(float(sharpness)) <= 2
 
 
 def test_in_a_box_both_extremes_of_the_residual_count():

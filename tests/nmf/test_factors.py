@@ -78,6 +78,15 @@ def test_singular_vectors_start_with_the_larger_part_of_each_pair():
     assert np.linalg.norm(W, axis=0) == pytest.approx(np.linalg.norm(H, axis=1))
 
 
+@pytest.mark.parametrize("start", [random_start, nndsvd_start])
+def test_a_start_has_the_best_scale_and_is_balanced(start):
+    rng = np.random.default_rng(0)
+    V = torch.from_numpy(rng.gamma(1.0, size=(20, 30)))
+    W, H = start(V, 4, rng)
+    assert loss(V, W, H) < min(loss(V, W * factor, H) for factor in (0.99, 1.01))
+    torch.testing.assert_close(W.norm(dim=0), H.norm(dim=1))
+
+
 def test_singular_vectors_that_do_not_exist_leave_a_start_without_nan():
     V = torch.ones(6, 5, dtype=torch.float64)
     for x in nndsvd_start(V, 3, np.random.default_rng(0)):
