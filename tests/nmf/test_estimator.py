@@ -297,6 +297,21 @@ def test_entries_of_any_size_that_can_be_squared_are_factorised_and_others_refus
             StochasticNMF(3).fit(X)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_features_keep_their_names_and_their_order(masked):
+    frame = pytest.importorskip("pandas").DataFrame
+    X = matrix()
+    mask = np.random.default_rng(0).random(X.shape) < 0.9 if masked else None
+    names = [f"word{k}" for k in range(15)]
+    model = StochasticNMF(3, max_iter=2).fit(frame(X, columns=names), mask=mask)
+    assert list(model.feature_names_in_) == names
+    assert list(model.get_feature_names_out(names)) == [f"stochasticnmf{k}" for k in range(3)]
+    for call in (model.transform, lambda X, mask: model.partial_fit(X, mask=mask)):
+        call(frame(X, columns=names), mask)
+        with pytest.raises(ValueError, match="feature names should match"):
+            call(frame(X, columns=names[::-1]), mask)
+
+
 def test_masks_and_feature_counts_are_checked():
     X = matrix()
     with pytest.raises(ValueError, match="hides every entry"):

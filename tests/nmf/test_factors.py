@@ -97,10 +97,11 @@ def test_singular_vectors_that_do_not_exist_leave_a_start_without_nan():
 
 
 @pytest.mark.parametrize("start", [random_start, nndsvd_start])
-def test_a_sparse_matrix_keeps_its_precision(start):
-    V = Sparse(sparse.random(20, 30, density=0.3, random_state=0, format="csc", dtype=np.float32))
-    assert all(x.dtype == torch.float32 for x in start(V, 4, np.random.default_rng(0)))
-    assert {x.dtype for x in (V.squared_norm(), V.largest(), V.mean())} == {torch.float32}
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_sparse_matrix_keeps_its_precision(start, dtype):
+    V = Sparse(sparse.random(20, 30, density=0.3, random_state=0, format="csc", dtype=dtype))
+    assert all(x.dtype == V.dtype for x in start(V, 4, np.random.default_rng(0)))
+    assert {x.dtype for x in (V.squared_norm(), V.largest(), V.mean())} == {V.dtype}
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -199,20 +199,22 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     def _checked(self, X: Any, mask: np.ndarray | None, *, reset: bool) -> Data:
         """``X`` as V, whose columns are the samples, and what of it is known."""
-        if mask is not None:
+        dtypes = [np.float64, np.float32]
+        if mask is None:
+            X = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=dtypes)
+        else:
             if issparse(X):
                 raise ValueError("a sparse X takes no mask; densify X")
             mask = np.asarray(mask)
             check_mask(mask, "X", np.shape(X))
-            X = np.where(mask, X, 0)
-        X = validate_data(
-            self,
-            X,
-            reset=reset,
-            accept_sparse="csr",
-            dtype=[np.float64, np.float32],
-            ensure_non_negative=False,
-        )
+            # Names and number of the features; the array itself counts where it is known only.
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            X = check_array(
+                np.where(mask, X, 0),
+                dtype=dtypes,  # pyright: ignore[reportArgumentType]
+                estimator=self,
+                input_name="X",
+            )
         check_non_negative(X, f"{type(self).__name__} (input X)")
         return as_matrix(X.T, None if mask is None else mask.T, self.device)
 
