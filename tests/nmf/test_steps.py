@@ -111,7 +111,7 @@ def test_another_seed_draws_other_noise():
     start = Factors(*(torch.from_numpy(rng.random(s)) for s in ((15, 3), (3, 40))))
     ends = []
     for seed in (0, 1):
-        settings = Settings(units="all", noise=0.5)
+        settings = Settings(units="all", noise=0.5, simultaneous=True)
         solver = Solver(torch.from_numpy(V), start, settings, np.random.default_rng(seed))
         solver.step()
         ends.append(solver.W)
