@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -41,7 +41,7 @@ class ScheduleEnv(gymnasium.Env[Observation, Observation]):
     version = 1
     """Rises with every change that alters a result."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+    metadata = {"render_modes": []}  # noqa: RUF012  (Gymnasium has it so)
 
     def __init__(self, draw: Draw, base: str, action: Action) -> None:
         self.observation_space = Box(-LARGEST, LARGEST, (len(NAMES),), np.float32)
