@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,13 +11,14 @@ import numpy as np
 from cmaes import CMA, SepCMA
 
 from lrpilot.learning.episodes import Episodes
+from lrpilot.learning.paired import FLOOR, Draw
 from lrpilot.learning.runs import Floats, Runs
 from lrpilot.schedules.learned.features import NAMES
-from lrpilot.schedules.learned.policy import Action
+from lrpilot.schedules.learned.policy import Action, Policy
 
 MANY = 40  # parameters from which on covariances between them are not learned
-WORST = 3.0  # ln of the worst that a run counts for, in either direction
-SPREAD = 0.02  # what candidates differ by at least, when their differences are made comparable
+WORST = 3.0  # ln of the factor by which a run counts at most, against the median candidate
+SPREAD = 0.02  # ln by which candidates differ at least when differences are made comparable
 
 
 class Layers(NamedTuple):
@@ -27,10 +28,103 @@ class Layers(NamedTuple):
     biases: tuple[Floats, ...]  # (..., outputs)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How to evolve.
+
+    hidden: sizes of the hidden layers; none makes an action linear in the features, before tanh.
+    population: candidates of a generation. stacks: of problems that each generation is judged on.
+    sigma: deviation of the first generation's parameters, around 0.
+    """
+
+    base: str
+    action: Action
+    hidden: tuple[int, ...] = ()
+    population: int = 14
+    stacks: int = 4
+    sigma: float = 0.3
+    seed: int = 0
+
+
+class Generation(NamedTuple):
+    """A generation that has been judged.
+
+    scores: of the candidates, lower is better; that of the same problems at other candidates is not
+        comparable. mean: parameters of the distribution after it. lost: runs that diverged.
+    """
+
+    number: int
+    scores: tuple[float, ...]
+    mean: Floats
+    lost: int
+
+
+def evolve(
+    draw: Draw, plan: Plan, past: Sequence[Sequence[float]] = ()
+) -> Generator[Generation, None, None]:
+    """Generation after generation, without end.
+
+    past: scores of the generations that have been judged before, which are not judged again; so
+        that a list of scores is all that an interrupted evolution has to keep.
+
+    Each generation is judged on fresh problems, all candidates on the same ones. On each stack of
+    problems a run's ln of the measure is taken against the median candidate's on the same problem,
+    and the means are divided by the candidates' spread, so that hard and easy stacks count alike.
+    """
+    count = parameters_of(plan.hidden)
+    kind = SepCMA if count > MANY else CMA
+    optimizer = kind(
+        mean=np.zeros(count), sigma=plan.sigma, seed=plan.seed, population_size=plan.population
+    )
+    for number in itertools.count():
+        candidates = np.stack([optimizer.ask() for _ in range(plan.population)])
+        scores, lost = np.zeros(plan.population), 0
+        if number < len(past):
+            scores = np.asarray(past[number])
+        else:
+            for stack in range(plan.stacks):
+                rng = np.random.default_rng([plan.seed, number, stack])
+                finals = play(draw(rng, plan.population), candidates, plan)
+                scores += judged(finals)
+                lost += int(np.isinf(finals).sum())
+        optimizer.tell([(x, float(score)) for x, score in zip(candidates, scores, strict=True)])
+        yield Generation(number, tuple(scores.tolist()), optimizer.mean.copy(), lost)
+
+
+def play(runs: Runs, parameters: Floats, plan: Plan) -> Floats:
+    """ln of the measure at the end (copies, problems), each copy under a policy of its own.
+
+    parameters: (copies, parameters). Diverged runs count infinite.
+    """
+    layers, copies = layers_of(parameters, plan.hidden), len(parameters)
+    episodes = Episodes(runs, plan.base, plan.action)
+    while not episodes.over:
+        seen = episodes.observe().reshape(copies, -1, len(NAMES))
+        episodes.act(act(layers, seen).reshape(-1))
+    left = np.where(episodes.lost, np.inf, np.nan_to_num(runs.measure(), nan=np.inf))
+    return np.log(np.maximum(left, FLOOR)).reshape(copies, -1)
+
+
+def judged(finals: Floats) -> Floats:
+    """How good candidates are (copies,), lower is better, from finals (copies, problems)."""
+    centre = np.median(finals, axis=0)
+    centred = finals - np.where(np.isfinite(centre), centre, 0.0)
+    centred = np.clip(centred, -WORST, WORST)
+    spread = max(float(np.median(centred.std(axis=0))), SPREAD)
+    return centred.mean(axis=1) / spread
+
+
+def act(layers: Layers, seen: Floats) -> Floats:
+    """Actions (..., problems) for what is seen (..., problems, features)."""
+    x = seen
+    for weight, bias in zip(*layers, strict=True):
+        x = np.tanh(x @ weight + bias[..., None, :])
+    return x[..., 0]
+
+
 def sizes_of(hidden: Sequence[int]) -> list[tuple[int, int]]:
     """Inputs and outputs of each layer."""
-    sizes = [len(NAMES), *hidden, 1]
-    return list(itertools.pairwise(sizes))
+    return list(itertools.pairwise([len(NAMES), *hidden, 1]))
 
 
 def parameters_of(hidden: Sequence[int]) -> int:
@@ -52,88 +146,14 @@ def layers_of(parameters: Floats, hidden: Sequence[int]) -> Layers:
     return Layers(tuple(weights), tuple(biases))
 
 
-def act(layers: Layers, seen: Floats) -> Floats:
-    """Actions (..., problems) for what is seen (..., problems, features)."""
-    x = seen
-    for weight, bias in zip(*layers, strict=True):
-        x = np.tanh(x @ weight + bias[..., None, :])
-    return x[..., 0]
-
-
-def play(runs: Runs, layers: Layers, copies: int, base: str, action: Action) -> Floats:
-    """ln of what is left at the end (copies, problems), each copy under a policy of its own.
-
-    Diverged runs count infinite.
-    """
-    episodes = Episodes(runs, base, action)
-    while not episodes.over:
-        seen = episodes.observe()
-        seen = seen.reshape(copies, -1, seen.shape[-1])
-        episodes.act(act(layers, seen).reshape(-1))
-    left = np.where(episodes.lost, np.inf, runs.measure())
-    with np.errstate(invalid="ignore"):
-        return np.where(np.isfinite(left), np.log(np.maximum(left, 1e-30)), np.inf).reshape(
-            copies, -1
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """What one generation showed.
-
-    gain: mean ln of what the mean policy left over what the base left; negative is better.
-    """
-
-    number: int
-    gain: float
-    lost: int
-
-
-def judged(finals: Floats) -> Floats:
-    """How good candidates are (copies,), lower is better, from finals (copies, problems)."""
-    centred = finals - np.median(finals, axis=0)
-    centred = np.clip(np.nan_to_num(centred, nan=WORST, posinf=WORST), -WORST, WORST)
-    spread = max(float(np.median(centred.std(axis=0))), SPREAD)
-    return centred.mean(axis=1) / spread
-
-
-MakeRuns = Callable[[np.random.Generator, int], Runs]
-
-
-def evolve(
-    make: MakeRuns,
-    *,
-    hidden: Sequence[int],
-    base: str,
-    action: Action,
-    generations: int,
-    population: int,
-    stacks: int,
-    seed: int,
-    start: Floats | None = None,
-    sigma: float = 0.3,
-    report: Callable[[Generation, Floats], bool | None],
-) -> Floats:
-    """The mean of the last distribution."""
-    count = parameters_of(hidden)
-    mean = np.zeros(count) if start is None else start
-    kind = SepCMA if count > MANY else CMA
-    optimizer = kind(mean=mean, sigma=sigma, seed=seed, population_size=population)
-    for generation in range(generations):
-        candidates = np.stack([optimizer.ask() for _ in range(population)])
-        # Besides the candidates: the mean of the distribution, and the base.
-        tried = np.concatenate([candidates, optimizer.mean[None], np.zeros((1, count))])
-        scores, gains, lost = np.zeros(population), [], 0
-        for stack in range(stacks):
-            rng = np.random.default_rng([seed, generation, stack])
-            runs = make(rng, len(tried))
-            finals = play(runs, layers_of(tried, hidden), len(tried), base, action)
-            scores += judged(finals[:-2])
-            ended = np.nan_to_num(finals[-2:], posinf=WORST)
-            gains.append(np.clip(ended[0] - ended[1], -WORST, WORST).mean())
-            lost += int(np.isinf(finals[:-1]).sum())
-        optimizer.tell([(c, float(s)) for c, s in zip(candidates, scores, strict=True)])
-        shown = Generation(generation, float(np.mean(gains)), lost)
-        if report(shown, optimizer.mean.copy()):
-            break
-    return optimizer.mean.copy()
+def as_policy(name: str, mean: Floats, plan: Plan, about: dict[str, str]) -> Policy:
+    """The policy with the parameters ``mean``."""
+    layers = layers_of(mean, plan.hidden)
+    return Policy(
+        name=name,
+        weights=tuple(weight.astype(np.float32) for weight in layers.weights),
+        biases=tuple(bias.astype(np.float32) for bias in layers.biases),
+        base=plan.base,
+        action=plan.action,
+        about=about,
+    )

@@ -17,6 +17,8 @@ from lrpilot.learning.paired import Draw
 from lrpilot.schedules.learned.policy import Action
 
 KINDS = ("nmf", "net")
+VERSION = 1
+"""Rises with every change that alters what a seed trains on."""
 
 BASE_OF: Mapping[str, str] = {"nmf": "cosine", "net": "warmup-linear"}
 ACTION_OF: Mapping[str, Action] = {
@@ -30,6 +32,7 @@ VALIDATION_CELLS = range(64, 80)  # policies are chosen on these
 WRONG = 10.0  # factor by which a base rate may be off
 RATES = 4  # per stack of networks, evenly over the logarithm of that range
 TRAINING_SEEDS = 800  # so many different starts of a cell
+VALIDATION_STACKS: Mapping[str, int] = {"nmf": 12, "net": len(VALIDATION_CELLS)}
 
 
 def nmf_stack(rng: np.random.Generator, copies: int, *, problems: int = NMF_PROBLEMS) -> NMFRuns:

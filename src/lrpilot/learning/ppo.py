@@ -1,0 +1,127 @@
+"""PPO of stable-baselines3: policies by their gradients, on the natively batched environments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from torch import nn
+
+from lrpilot.learning.paired import Draw
+from lrpilot.learning.vectorised import ScheduleVecEnv
+from lrpilot.schedules.learned.policy import Action, Policy
+
+DECISIONS = 64  # of each run between two updates: about one episode
+DISCOUNT = 0.995  # per decision; at 0.99 the rate falls too early, at 1 hardly ever
+
+
+class Update(NamedTuple):
+    """An update of the policy. decisions: taken so far, over all runs."""
+
+    number: int
+    decisions: int
+    policy: Policy
+
+
+def improve(
+    draw: Draw,
+    *,
+    base: str,
+    action: Action,
+    hidden: tuple[int, ...],
+    seed: int,
+    checkpoint: Path,
+    log_dir: Path | None,
+    report: Callable[[Update], bool],
+) -> None:
+    """Update until ``report`` returns False.
+
+    checkpoint: where the learner's state is written after every update, and read from if it is
+        there. It is for this program on this machine alone: unlike a policy it may hold code.
+    """
+    env = ScheduleVecEnv(draw, base, action, seed)
+    if checkpoint.is_file():
+        env = ScheduleVecEnv(draw, base, action, seed + _updates(checkpoint))  # other problems
+        learner = PPO.load(checkpoint, env=env, device="cpu")
+    else:
+        learner = PPO(
+            "MlpPolicy",
+            env,
+            n_steps=DECISIONS,
+            batch_size=max(DECISIONS * env.num_envs // 8, 2),
+            n_epochs=8,
+            gamma=DISCOUNT,
+            gae_lambda=0.95,
+            learning_rate=1e-3,
+            seed=seed,
+            device="cpu",
+            tensorboard_log=None if log_dir is None else str(log_dir),
+            policy_kwargs={
+                "net_arch": {"pi": list(hidden), "vf": [32, 32]},
+                "activation_fn": nn.Tanh,
+                "log_std_init": -1.0,
+            },
+        )
+        _begin_at_base(learner)
+    learner.learn(
+        2**62,
+        callback=_Reporting(
+            checkpoint, lambda number: report(_update(learner, number, base, action))
+        ),
+        reset_num_timesteps=False,
+    )
+
+
+class _Reporting(BaseCallback):
+    """Writes the checkpoint and reports whenever runs are about to be collected."""
+
+    def __init__(self, checkpoint: Path, report: Callable[[int], bool]) -> None:
+        super().__init__()
+        self.checkpoint = checkpoint
+        self.goes_on = report
+        self.is_first = True
+        self.stopped = False
+
+    def _on_rollout_start(self) -> None:
+        if not self.is_first:
+            part = self.checkpoint.with_suffix(".part.zip")
+            self.model.save(part)
+            part.replace(self.checkpoint)
+            self.stopped = not self.goes_on(_rollouts(self.model))
+        self.is_first = False
+
+    def _on_step(self) -> bool:
+        return not self.stopped
+
+
+def _begin_at_base(learner: PPO) -> None:
+    """Let the untrained policy act 0, as its base does."""
+    for parameter in learner.policy.action_net.parameters():
+        parameter.data.zero_()
+
+
+def _rollouts(learner: Any) -> int:
+    return learner.num_timesteps // (DECISIONS * learner.n_envs)
+
+
+def _updates(checkpoint: Path) -> int:
+    return _rollouts(PPO.load(checkpoint, device="cpu"))
+
+
+def _update(learner: PPO, number: int, base: str, action: Action) -> Update:
+    """The learner's mean action as a policy of ours."""
+    layers = [x for x in learner.policy.mlp_extractor.policy_net if isinstance(x, nn.Linear)]
+    layers.append(learner.policy.action_net)  # pyright: ignore[reportArgumentType]
+    policy = Policy(
+        name="ppo",
+        weights=tuple(layer.weight.detach().numpy().T.astype(np.float32) for layer in layers),
+        biases=tuple(layer.bias.detach().numpy().astype(np.float32) for layer in layers),
+        squash="clip",
+        base=base,
+        action=action,
+    )
+    return Update(number, learner.num_timesteps, policy)

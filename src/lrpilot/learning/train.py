@@ -1,0 +1,255 @@
+"""Train a policy within a budget of time; the same command goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from lrpilot.learning.cma import Plan, as_policy, evolve
+from lrpilot.learning.distributions import ACTION_OF, BASE_OF, KINDS, STACKS, VERSION
+from lrpilot.learning.ppo import improve
+from lrpilot.learning.validation import Validated, validate
+from lrpilot.schedules.checks import check_known
+from lrpilot.schedules.learned.policy import Policy, as_tensors
+from lrpilot.schedules.learned.tensor_file import write_tensors
+
+Method = Literal["cma", "ppo"]
+METHODS = ("cma", "ppo")
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What is trained, and how.
+
+    kind: "nmf" or "net". seconds: budget of this call. every: rounds (generations of CMA-ES,
+    updates of PPO) between two validations. patience: validations without a new best after which
+    it stops early.
+    """
+
+    kind: str
+    method: Method = "cma"
+    hidden: tuple[int, ...] = ()
+    seed: int = 0
+    seconds: float = 600.0
+    every: int = 10
+    patience: int = 8
+
+    def __post_init__(self) -> None:
+        check_known("policy to train", self.kind, KINDS)
+        check_known("method", self.method, METHODS)
+        if not 0 < self.seconds < math.inf:
+            raise ValueError(f"the budget must be positive, got {self.seconds:g} seconds")
+        if any(size < 1 for size in self.hidden):
+            raise ValueError(f"hidden layers have at least 1 unit, got {self.hidden}")
+
+
+class Round(NamedTuple):
+    """How far a training is.
+
+    found: of the last validation. best: gain of the best one; the file holds that policy.
+    """
+
+    number: int
+    seconds: float
+    found: Validated | None
+    best: float
+
+
+class Trained(NamedTuple):
+    """How a training ended. gain: of the policy in the file; 0 is the untrained policy's."""
+
+    path: Path
+    rounds: int
+    seconds: float
+    gain: float
+    stopped: str
+
+
+Report = Callable[[Round], None]
+
+
+def seconds_of(text: str) -> float:
+    """The seconds of a budget such as 90, 60s, 10m or 1h.
+
+    >>> seconds_of("10m")
+    600.0
+    """
+    number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS else (text, "s")
+    try:
+        return float(number) * UNITS[unit]
+    except ValueError:
+        raise ValueError(f"a budget is a number of s, m or h, such as 60s, got {text!r}") from None
+
+
+def train(
+    training: Training, path: Path, report: Report, *, fresh: bool = False, logs: Path | None = None
+) -> Trained:
+    """Train until the budget is spent or validation shows nothing new; ``path`` gets the policy.
+
+    What has been done stands beside ``path``, in .progress.jsonl (and .ppo.zip for PPO): the same
+    training goes on from there, also after it was killed, and another one is refused, unless
+    ``fresh`` begins anew. ``logs``: folder for TensorBoard.
+    """
+    if path.suffix != ".safetensors":
+        raise ValueError(f"a policy's file ends in .safetensors, got {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    learner = path.with_suffix(".ppo.zip")
+    journal = Journal(path.with_suffix(".progress.jsonl"), training, fresh=fresh)
+    if fresh:
+        learner.unlink(missing_ok=True)
+    with _writer(logs) as write:
+        course = _Course(training, path, journal, report, write)
+        if training.method == "cma":
+            _by_evolution(training, course)
+        else:
+            _by_gradients(training, course, learner, logs)
+    return course.trained()
+
+
+class Journal:
+    """One line of JSON per round, the first says what is trained; a torn last line is dropped."""
+
+    def __init__(self, path: Path, training: Training, *, fresh: bool) -> None:
+        self.path = path
+        head = {
+            "kind": training.kind,
+            "method": training.method,
+            "hidden": list(training.hidden),
+            "seed": training.seed,
+            "every": training.every,
+            "version": VERSION,
+        }
+        self.rounds: list[dict[str, Any]] = []
+        if path.is_file() and not fresh:
+            found, *self.rounds = self._read() or [head]
+            if found != head:
+                raise ValueError(
+                    f"{path} is of another training ({json.dumps(found)}); go on with that, choose "
+                    f"another --out, or begin anew with --fresh"
+                )
+        lines = [head, *self.rounds]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Write a round down."""
+        self.rounds.append(entry)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def _read(self) -> list[dict[str, Any]]:
+        lines = self.path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1]]
+
+
+class _Course:
+    """Budget, validation, the best policy so far, and who is told."""
+
+    def __init__(
+        self, training: Training, path: Path, journal: Journal, report: Report, write: Write
+    ) -> None:
+        self.training, self.path, self.journal = training, path, journal
+        self.report, self.write = report, write
+        self.began = time.perf_counter()
+        self.spent = max((line["seconds"] for line in journal.rounds), default=0.0)
+        gains = [line["gain"] for line in journal.rounds if "gain" in line]
+        self.best = min(gains, default=math.inf)
+        self.stale = len(gains) - 1 - gains.index(self.best) if gains else 0
+        self.stopped = "the budget was spent"
+
+    @property
+    def seconds(self) -> float:
+        """Spent on this training, earlier calls included."""
+        return self.spent + time.perf_counter() - self.began
+
+    def goes_on(self, number: int, policy: Policy, **entry: Any) -> bool:
+        """Note a round that has been done; validate if it is time; say whether to go on."""
+        is_over = time.perf_counter() - self.began >= self.training.seconds
+        found = None
+        if number % self.training.every == 0 or is_over:
+            found = validate(policy, self.training.kind)
+            self._judge(policy, found)
+            entry |= {"gain": found.gain, "lost": found.lost}
+        self.journal.add({"round": number, "seconds": round(self.seconds, 3), **entry})
+        self.report(Round(number, self.seconds, found, self.best))
+        for name, value in entry.items():
+            if isinstance(value, int | float):
+                self.write(name, value, number)
+        if self.stale >= self.training.patience:
+            self.stopped = f"{self.stale} validations in a row showed no better policy"
+        return not is_over and self.stale < self.training.patience
+
+    def trained(self) -> Trained:
+        """How it ended."""
+        return Trained(self.path, len(self.journal.rounds), self.seconds, self.best, self.stopped)
+
+    def _judge(self, policy: Policy, found: Validated) -> None:
+        if found.gain < self.best:
+            self.best, self.stale = found.gain, 0
+            about = {
+                "trained": self.training.kind,
+                "method": self.training.method,
+                "seed": str(self.training.seed),
+                "distribution": str(VERSION),
+                "seconds": f"{self.seconds:.0f}",
+                "validation": f"{found.gain:.4f} (mean ln of the loss over the base schedule's)",
+                "lrpilot": version("lrpilot"),
+            }
+            part = self.path.with_suffix(".part")
+            part.write_bytes(write_tensors(as_tensors(replace(policy, about=about))))
+            part.replace(self.path)
+        else:
+            self.stale += 1
+
+
+Write = Callable[[str, float, int], None]
+
+
+@contextmanager
+def _writer(logs: Path | None) -> Generator[Write]:
+    if logs is None:
+        yield lambda name, value, number: None
+        return
+    with SummaryWriter(str(logs)) as writer:
+        yield writer.add_scalar
+
+
+def _by_evolution(training: Training, course: _Course) -> None:
+    kind = training.kind
+    plan = Plan(
+        base=BASE_OF[kind], action=ACTION_OF[kind], hidden=training.hidden, seed=training.seed
+    )
+    past = [line["scores"] for line in course.journal.rounds]
+    for generation in evolve(STACKS[kind], plan, past):
+        number = generation.number + 1
+        if number <= len(past):
+            continue
+        policy = as_policy(kind, generation.mean, plan, {})
+        entry = {"scores": generation.scores, "diverged": generation.lost}
+        if not course.goes_on(number, policy, **entry):
+            break
+
+
+def _by_gradients(training: Training, course: _Course, learner: Path, logs: Path | None) -> None:
+    kind = training.kind
+    improve(
+        STACKS[kind],
+        base=BASE_OF[kind],
+        action=ACTION_OF[kind],
+        hidden=training.hidden,
+        seed=training.seed,
+        checkpoint=learner,
+        log_dir=logs,
+        report=lambda update: course.goes_on(
+            update.number, update.policy, decisions=update.decisions
+        ),
+    )
