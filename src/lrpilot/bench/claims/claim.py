@@ -47,6 +47,7 @@ class Claim:
     track: T0 as shipped, T1 tuned, T2 the response to the rate, T3 expected best of a few trials.
     method: a schedule, or a name of `names`. comparators: what it is compared with, cell by cell.
     families: of optimizers in which it is tested; all that the suite has, if empty.
+    study: whose rows decide it: "nmf", or those of the suite at hand if empty.
     threshold: of the metric; direction: "above" or "below", on which side the claim places it.
     margin: which share of the budget counts as equal within a cell.
     target: to be reached fastest: the loss that the tuned reference reaches with this share of
@@ -65,6 +66,7 @@ class Claim:
     method: str
     comparators: tuple[str, ...]
     families: tuple[str, ...]
+    study: str
     threshold: float
     direction: str
     margin: float
@@ -78,6 +80,7 @@ class Claim:
             ("track", self.track, TRACKS),
             ("metric", self.metric, get_args(Metric)),
             ("direction", self.direction, ("above", "below")),
+            ("study", self.study, ("", "nmf")),
         ):
             if value not in known:
                 raise ValueError(

@@ -18,13 +18,10 @@ from lrpilot.bench.suite import (
     SHIPPED_LRS,
     TUNING_SEEDS,
     Suite,
-    grid,
-    nominal_lr,
 )
 from lrpilot.bench.trial import EVALUATIONS
 from lrpilot.bench.tuning import Choice, tune
 from lrpilot.optimizers.packaged import SHIPPED_LR
-from lrpilot.tasks import find_task
 from lrpilot.tasks.protocol import Split
 
 Array = NDArray[np.float64]
@@ -117,7 +114,7 @@ class Findings:
 
     def steps(self, task: str) -> int:
         """The budget of ``task`` in the suite."""
-        return round(find_task(task).total_steps * self.suite.steps)
+        return self.suite.budget(task)
 
     def tuned(self, task: str, entrant: Entrant, steps: int | None = None) -> Choice | None:
         """The best rate on the tuning seeds, of all rates that were tried; None if not run."""
@@ -139,25 +136,32 @@ class Findings:
         """What an entrant reaches by the rules of a track; None if a run of it is missing.
 
         T0: at the rate that the optimizer is shipped with. T1: at its best rate. T2: at every rate
-        of the response, which baselines do not have.
+        of the response, which baselines of a suite of tasks do not have.
         """
         key = (cell, entrant, track)
         if key not in self._scores:
             self._scores[key] = self._score(cell, entrant, track)
         return self._scores[key]
 
-    def _score(self, cell: Cell, entrant: Entrant, track: Track) -> Scores | None:
-        curve, lrs = self.curve(cell), self._rates(cell, entrant, track)
+    def rows(
+        self, cell: Cell, entrant: Entrant, track: Track
+    ) -> tuple[tuple[ResultRow, ...], ...] | None:
+        """The runs that count on a track, (rates, seeds), rates rising; None if one is missing."""
         by_rate = self._runs.get(_key(cell.task, entrant, self.steps(cell.task)), {})
-        seeds = self.suite.evaluation_seeds
-        if curve is None or not lrs:
+        lrs, seeds = self._rates(cell, entrant, track), self.suite.evaluation_seeds
+        if not lrs or any(
+            lr not in by_rate or seed not in by_rate[lr] for lr in lrs for seed in seeds
+        ):
             return None
-        if not all(lr in by_rate and all(seed in by_rate[lr] for seed in seeds) for lr in lrs):
+        return tuple(tuple(by_rate[lr][seed] for seed in seeds) for lr in lrs)
+
+    def _score(self, cell: Cell, entrant: Entrant, track: Track) -> Scores | None:
+        curve, rows = self.curve(cell), self.rows(cell, entrant, track)
+        if curve is None or rows is None:
             return None
-        rows = tuple(tuple(by_rate[lr][seed] for seed in seeds) for lr in lrs)
         losses = [[row.test_loss for row in at_rate] for at_rate in rows]
         return Scores(
-            lrs=lrs,
+            lrs=tuple(at_rate[0].lr for at_rate in rows),
             rows=rows,
             budget_equivalents=np.array(
                 [[curve.budget_equivalent(loss) for loss in at_rate] for at_rate in losses]
@@ -168,9 +172,7 @@ class Findings:
 
     def _rates(self, cell: Cell, entrant: Entrant, track: Track) -> tuple[float, ...]:
         if track == "T2":
-            nominal = nominal_lr(find_task(cell.task), entrant.optimizer)
-            points = self.suite.response_points
-            return grid(nominal, points) if entrant.optimizer == cell.family else ()
+            return self.suite.response(cell.task, entrant.optimizer)
         if track == "T0":
             lr = SHIPPED_LR.get(entrant.optimizer, SHIPPED_LRS.get(cell.family))
             return () if lr is None else (lr,)
