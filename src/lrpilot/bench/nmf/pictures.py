@@ -117,7 +117,7 @@ def parts() -> Figure:
         side = figure.add_subfigure(grid[0, at])
         solver = run(arm, "linear", RATE)
         left = share_left(matrix(JOB.task)[0], solver.W, solver.H).item()
-        side.suptitle(f"{TITLES[arm]}: {shown(left)} of ‖V‖² left")
+        side.suptitle(f"{TITLES[arm]}: {shown(left)} left")
         panels: list[Axes] = side.subplots(2, 5).flat
         for axes, part in zip(panels, solver.W[0].T.numpy(), strict=True):
             axes.imshow(part.reshape(8, 8), cmap="Greys", interpolation="nearest")
@@ -139,4 +139,4 @@ def run(arm: str, schedule: str, lr: float) -> Solver:
 
 def shown(left: float) -> str:
     """A share in words that also holds for one beyond all bounds."""
-    return f"{100 * left:.1f} %" if left < 10 else f"{left:.0e} times"
+    return f"{100 * left:.1f} % of ‖V‖²" if left < 10 else f"{left:.0e} times ‖V‖²"
