@@ -155,13 +155,13 @@ def known_row(job, arm, run, worth):
 def test_tables_show_what_rows_were_made_to_show():
     findings = Findings(known_rows({"constant": 0.4, "greedy": 0.8}), KNOWN)
     decades, tuned, lost, admission = tables(findings)
-    by_place = {tuple(line[:2]): line[2:] for line in decades.rows}
+    by_place = {tuple(line[:2]): line[2:5] for line in decades.rows}
     inside, absolute, free = (float(text.split()[0]) for text in by_place["minibatch", "linear"])
     assert inside > absolute + 0.9 > free + 1.3
     values = {tuple(line[:2]): float(line[2].split()[0]) for line in tuned.rows}
     assert values["noise-2", "greedy"] == pytest.approx(0.8, abs=0.01)
     assert values["noise-2", "linear"] == 1
-    assert lost.rows[0][2:] == ["0 of 132", "0 of 132", "60 of 132"]
+    assert lost.rows[0][2:] == ["0 of 132", "0 of 132", "60 of 132", "3"]
     assert {line[2] for line in admission.rows} == {"-"}
 
 

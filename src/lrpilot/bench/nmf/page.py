@@ -94,6 +94,8 @@ linear decay inside the bound, tuned at a quarter, half, one and two budgets.
 Without the clip the range ends where the rate passes the bound; with it, it ends where a decay \
 that starts far above the bound is cut off too late.
 A constant rate is as usable as the bound itself is good: above the bound all its rates are one.
+Strong noise on every gradient asks for rates far below the bound, so that the clip adds little \
+to the range; it still keeps the loss finite.
 
 ## Each at its best rate
 
@@ -120,7 +122,8 @@ gradient the floor that this adds up to lies above the start if nothing anneals 
 
 ## What cannot tell schedules apart
 
-Numbers of the first two tables are over the others.
+The numbers at the best rates, and those of the claims, are over the others.
+The usable decades above are over all: a range of rates can be usable where schedules tie.
 
 {admission}
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -59,9 +59,11 @@ def decades_sheet(findings: Findings) -> Sheet:
         return [decades(scores, at) for at in range(len(scores.rows[0]))]
 
     def shown(place: Place) -> str:
-        return _estimate(findings, place, of_cell, lambda values: np.log(geometric_mean(values)))
+        cells = _cells(findings, place.family)
+        return _estimate(cells, place, of_cell, lambda values: np.log(geometric_mean(values)))
 
-    return _sheet(findings, "Usable decades of rates, of five", shown)
+    # Of all matrices: a range of rates can be usable where schedules cannot be told apart.
+    return _sheet(findings, "Usable decades of rates, of five", shown, admitted=False)
 
 
 def tuned_sheet(findings: Findings) -> Sheet:
@@ -75,7 +77,11 @@ def tuned_sheet(findings: Findings) -> Sheet:
         return np.log(scores.budget_equivalents / other.budget_equivalents)[0].tolist()
 
     title = "Budget-equivalent at the best rate, over that of linear decay inside the bound"
-    return _sheet(findings, title, lambda at: _estimate(findings, at, of_cell, geometric_mean))
+
+    def shown(place: Place) -> str:
+        return _estimate(_admitted(findings, place.family), place, of_cell, geometric_mean)
+
+    return _sheet(findings, title, shown, admitted=True)
 
 
 def lost_sheet(findings: Findings) -> Sheet:
@@ -90,7 +96,7 @@ def lost_sheet(findings: Findings) -> Sheet:
         ]
         return f"{len(statuses) - statuses.count('done')} of {len(statuses)}"
 
-    return _sheet(findings, "Runs that end above their start", shown)
+    return _sheet(findings, "Runs that end above their start", shown, admitted=False)
 
 
 def admission_sheet(findings: Findings) -> Sheet:
@@ -102,27 +108,27 @@ def admission_sheet(findings: Findings) -> Sheet:
     return Sheet("What cannot tell schedules apart", ["matrix", "noise", "why"], rows)
 
 
-def _sheet(findings: Findings, title: str, shown: Callable[[Place], str]) -> Sheet:
-    rows = [
-        [family, schedule, *(shown(Place(family, schedule, arm)) for arm in ARMS)]
-        for family in findings.suite.families
-        for schedule in findings.suite.schedules
-    ]
-    return Sheet(title, ["noise", "schedule", *TITLES.values()], rows)
+def _sheet(
+    findings: Findings, title: str, shown: Callable[[Place], str], *, admitted: bool
+) -> Sheet:
+    """One row per noise and schedule; with how many matrices the numbers are of."""
+    rows: list[list[str]] = []
+    for family in findings.suite.families:
+        cells = [*(_admitted if admitted else _cells)(findings, family)]
+        for schedule in findings.suite.schedules:
+            numbers = [shown(Place(family, schedule, arm)) for arm in ARMS]
+            rows.append([family, schedule, *numbers, str(len(cells))])
+    return Sheet(title, ["noise", "schedule", *TITLES.values(), "matrices"], rows)
 
 
 def _estimate(
-    findings: Findings,
+    of: Iterable[Cell],
     place: Place,
     of_cell: Callable[[Cell, Place], Sequence[float] | None],
     statistic: Statistic,
 ) -> str:
-    """Mean and interval over the matrices that tell schedules apart, then seeds."""
-    found = {
-        cell.task: of_cell(cell, place)
-        for cell in _cells(findings, place.family)
-        if not findings.reasons.get(cell, ("not run",))
-    }
+    """Mean and interval over matrices, then seeds."""
+    found = {cell.task: of_cell(cell, place) for cell in of}
     cells = {task: [values] for task, values in found.items() if values}
     if not cells:
         return "-"
@@ -133,3 +139,8 @@ def _estimate(
 
 def _cells(findings: Findings, family: str) -> Iterator[Cell]:
     return (cell for cell in findings.cells if cell.family == family)
+
+
+def _admitted(findings: Findings, family: str) -> Iterator[Cell]:
+    cells = _cells(findings, family)
+    return (cell for cell in cells if not findings.reasons.get(cell, ("not run",)))
