@@ -31,9 +31,10 @@ from lrpilot.bench.nmf.study import (
     started,
 )
 from lrpilot.bench.nmf.tables import tables
-from lrpilot.bench.results import save_rows
+from lrpilot.bench.results import load_rows, save_rows
 from lrpilot.bench.suite import TUNING_SEEDS, grid
 
+ROOT = Path(__file__).parents[2]
 SMALL = replace(SUITE, tasks=("known",), evaluation_seeds=(0, 1), response_points=3, total_steps=24)
 KNOWN = replace(SUITE, tasks=("digits", "photo", "known"), evaluation_seeds=(0, 1, 2, 3))
 JOB = Job("known", "minibatch", 0)
@@ -179,6 +180,17 @@ def test_the_page_is_the_same_from_the_same_rows_and_replaces_its_like_only(tmp_
     (tmp_path / "other.md").write_text("mine")
     with pytest.raises(ValueError, match="is not a page of this study"):
         write_page(tmp_path / "other.md", findings, {})
+
+
+def test_the_committed_page_has_the_tables_of_the_committed_rows():
+    """Its sizes of matrices depend on Python's own texts, so the whole page is not compared."""
+    _, found = load_rows(ROOT / "benchmarks" / "results" / "nmf.csv.gz")
+    text = (ROOT / "docs" / "nmf-rates.md").read_text(encoding="utf-8")
+    for sheet in tables(Findings(found, SUITE)):
+        assert sheet.markdown() in text, (
+            "run `lrpilot claims --study nmf --rows benchmarks/results/nmf.csv.gz "
+            "--page docs/nmf-rates.md`"
+        )
 
 
 def test_an_arm_is_the_family_itself_inside_the_bound():

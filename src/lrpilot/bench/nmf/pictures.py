@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -55,9 +56,14 @@ def save_pictures(findings: Findings, folder: Path) -> None:
         "rates.svg": rates,
         "parts.svg": parts,
     }
-    with mpl.rc_context(PLAIN):  # pyright: ignore[reportArgumentType]
-        for name in CAPTIONS:
-            figures[name]().savefig(folder / name, format="svg", metadata={"Date": None})
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the last bits, which an unstable run blows up, depend on it
+    try:
+        with mpl.rc_context(PLAIN):  # pyright: ignore[reportArgumentType]
+            for name in CAPTIONS:
+                figures[name]().savefig(folder / name, format="svg", metadata={"Date": None})
+    finally:
+        torch.set_num_threads(threads)
 
 
 def responses(findings: Findings) -> Figure:
