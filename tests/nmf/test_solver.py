@@ -280,6 +280,17 @@ def test_without_a_ceiling_any_rate_is_taken_and_a_large_one_ends_above_the_star
     assert free.repairs == held.repairs == []
 
 
+def test_without_a_ceiling_a_dead_factor_leaves_the_rate_a_number():
+    V = torch.from_numpy(matrix())
+    settings = Settings(batch=8, rate=2.0, mends=False, ceiling=math.inf)
+    start = Factors(torch.zeros(15, 3, dtype=V.dtype), torch.zeros(3, 40, dtype=V.dtype))
+    solver = Solver(V, start, settings, np.random.default_rng(0))
+    solver.step()
+    assert solver.history().bound == 0
+    assert solver.history().lr == 2
+    assert solver.loss() == 1
+
+
 def test_many_runs_on_one_matrix_are_what_each_is_alone():
     V = torch.from_numpy(matrix())
     settings = Settings(batch=8, mends=False)
