@@ -78,6 +78,7 @@ class Suite:
         response too.
     baselines: pairs of optimizer and schedule that compete within a family, tuned only.
     steps: share of each task's budget.
+    baselines_respond: whether baselines run over the whole response too.
     total_steps, centre: budget and centre of the grid of rates where ``tasks`` are no built-in
         tasks, which have their own.
     """
@@ -93,6 +94,7 @@ class Suite:
     response_points: int = RESPONSE_POINTS
     horizons: tuple[float, ...] = HORIZONS
     steps: float = 1.0
+    baselines_respond: bool = False
     total_steps: int | None = None
     centre: float | None = None
 

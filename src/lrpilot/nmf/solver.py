@@ -42,8 +42,9 @@ class Solver:
     mask: (..., m, n) of bool; entries where it is False do not count. With entries as units it is
         (m, n), and of a sparse V only the stored entries count.
 
-    After each pass over V, of ``period`` steps, the factors are balanced, and what went wrong is
-    mended and entered in ``repairs``, if the settings want that.
+    After every ``period`` steps the factors are balanced, and what went wrong is mended and entered
+    in ``repairs``, if the settings want that. A period is a pass over V; or, with entries, as many
+    steps as V has rows and columns.
     """
 
     def __init__(
@@ -59,6 +60,11 @@ class Solver:
             raise ValueError(
                 "a sparse V takes no mask; with entries as units the stored ones count"
             )
+        if mask is not None and mask.ndim > 2 and settings.units == "entries":
+            raise ValueError(
+                f"entries are drawn for all problems at once, so that mask must be (m, n), got "
+                f"{tuple(mask.shape)}; draw columns, which take a mask for each problem"
+            )
         self.V, self.mask, self.settings = V, mask, settings
         self.W, self.H = balanced(*start)
         self.records: list[Record] = []
@@ -66,9 +72,13 @@ class Solver:
         m, n = V.shape[-2:]
         self._entries = Entries.known(V, mask) if settings.units == "entries" else None
         self._count = n if self._entries is None else len(self._entries)
-        if self._count == 0 or (mask is not None and not bool(mask.any())):
+        if mask is not None and not bool(mask.any()):
             raise ValueError("the mask hides every entry of V, so there is nothing to factorise")
-        self._batch = self._count if settings.units == "all" else min(settings.batch, self._count)
+        if self._count == 0:
+            raise ValueError("a sparse V that stores nothing has no entries to draw; draw columns")
+        self._batch = (
+            self._count if settings.units == "all" else min(int(settings.batch), self._count)
+        )
         self.period = math.ceil((n if self._entries is None else m + n) / self._batch)
         self._rng = rng
         self._generator = torch.Generator(V.device).manual_seed(int(rng.integers(2**62)))
@@ -82,6 +92,8 @@ class Solver:
         self._healthy = self._latest = Factors(self.W.clone(), self.H.clone())
         self._first = self.loss()
         self._reseeds = 0
+        self._gradient: Tensor | None = None  # the last in W
+        self._gradient_before: Tensor | None = None
 
     def step(self, scale: Tensor | float = 1.0) -> Tensor:
         """Take one step at ``scale``, a number or one per problem (...), of the base rate.
@@ -100,6 +112,18 @@ class Solver:
                 self._mend()
             self._balance()
         return record.loss
+
+    def alignment(self) -> Tensor:
+        """Cosine between the last two gradients in W: (...); 1 before there are two.
+
+        With minibatches of entries, which touch other rows each time, it is not known, and 1.
+        """
+        last, before = self._gradient, self._gradient_before
+        if last is None or before is None:
+            return torch.ones_like(self.squared_norm)
+        lengths = [torch.linalg.vector_norm(g, dim=(-2, -1)) for g in (last, before)]
+        tiny = torch.finfo(last.dtype).tiny
+        return (last * before).sum((-2, -1)) / (lengths[0] * lengths[1]).clamp_min(tiny)
 
     def loss(self) -> Tensor:
         """The share of ‖V‖² that WH leaves, over all entries that count: (...)."""
@@ -175,6 +199,7 @@ class Solver:
         self._H_spread.move(at, old, new)
 
     def _move_W(self, gradient: Tensor, lr: Tensor) -> None:
+        self._gradient_before, self._gradient = self._gradient, gradient
         self.W = stepped(self.W, gradient, lr, self.settings.cap)
         self._W_spread.refresh(self.W.mT)
 

@@ -17,6 +17,10 @@ class Signal(NamedTuple):
     seconds: float = 0.0
     evaluation: float = math.nan
     """Validation loss measured after the step; NaN at the many steps that have none."""
+    alignment: float = math.nan
+    """Cosine between the gradients of this step and of the one before; NaN if nobody measured it.
+    Its mean is the share of a minibatch's gradient that is not noise, where steps are small, and
+    below 0 where they overshoot."""
 
 
 class State(Protocol):

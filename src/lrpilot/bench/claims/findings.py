@@ -21,7 +21,6 @@ from lrpilot.bench.suite import (
 )
 from lrpilot.bench.trial import EVALUATIONS
 from lrpilot.bench.tuning import Choice, tune
-from lrpilot.optimizers.packaged import SHIPPED_LR
 from lrpilot.tasks.protocol import Split
 
 Array = NDArray[np.float64]
@@ -135,8 +134,9 @@ class Findings:
     def scores(self, cell: Cell, entrant: Entrant, track: Track) -> Scores | None:
         """What an entrant reaches by the rules of a track; None if a run of it is missing.
 
-        T0: at the rate that the optimizer is shipped with. T1: at its best rate. T2: at every rate
-        of the response, which baselines of a suite of tasks do not have.
+        T0: at the rate that the optimizer is shipped with, if the response has it. T1: at its best
+        rate. T2: at every rate of the response. Baselines have T1 alone, unless the suite
+        says otherwise: they run at no rate that was not chosen by its outcome.
         """
         key = (cell, entrant, track)
         if key not in self._scores:
@@ -171,13 +171,15 @@ class Findings:
         )
 
     def _rates(self, cell: Cell, entrant: Entrant, track: Track) -> tuple[float, ...]:
+        if track == "T1":
+            choice = self.tuned(cell.task, entrant)
+            return () if choice is None else (choice.lr,)
+        if entrant.optimizer != cell.family and not self.suite.baselines_respond:
+            return ()
+        response = self.suite.response(cell.task, entrant.optimizer)
         if track == "T2":
-            return self.suite.response(cell.task, entrant.optimizer)
-        if track == "T0":
-            lr = SHIPPED_LR.get(entrant.optimizer, SHIPPED_LRS.get(cell.family))
-            return () if lr is None else (lr,)
-        choice = self.tuned(cell.task, entrant)
-        return () if choice is None else (choice.lr,)
+            return response
+        return tuple(lr for lr in response if lr == SHIPPED_LRS.get(cell.family))
 
     def _was_run(self, cell: Cell) -> bool:
         reference = Entrant(cell.family, BUDGET_REFERENCE)

@@ -49,6 +49,7 @@ SUITE = Suite(
         for family in NOISES
     },
     responses=tuple(SOURCES),
+    baselines_respond=True,
     horizons=(0.25, 0.5, 1.0, 2.0),
     total_steps=240,
     centre=Settings().anchor,

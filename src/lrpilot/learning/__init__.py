@@ -1,0 +1,1 @@
+"""Learning a schedule: environments, training, and what past runs teach."""

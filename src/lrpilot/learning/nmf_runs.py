@@ -1,0 +1,128 @@
+"""Random factorisation problems, and their runs inside the stability bound."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lrpilot.learning.runs import Floats
+from lrpilot.nmf import Factors, Settings, Solver, random_start
+
+ENTRIES = ("gamma", "exponential", "sparse")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NMFSetting:
+    """What the problems of one stack have in common.
+
+    V is m x n, of rank ``true_rank`` but for noise of ``data_noise`` times its mean entry, its
+    columns stretched by Pareto lengths if ``tail`` is not 0; it is factorised at rank ``rank``.
+
+    noise: added to each gradient, relative to the first gradient's norm. batch: columns.
+    """
+
+    m: int
+    n: int
+    rank: int
+    true_rank: int
+    entries: str
+    data_noise: float
+    tail: float
+    noise: float
+    batch: int
+    total_steps: int
+
+
+def random_setting(rng: np.random.Generator, breadth: float = 1.0) -> NMFSetting:
+    """A setting from the distribution that policies are trained on.
+
+    breadth: how far noise and horizon spread around the middle of their range, in (0, 1].
+    """
+    rank = int(rng.integers(2, 13))
+    n = round(log_uniform(rng, 24, 128))
+    return NMFSetting(
+        m=round(log_uniform(rng, 16, 96)),
+        n=n,
+        rank=rank,
+        true_rank=max(rank + int(rng.integers(-2, 3)), 1),
+        entries=str(rng.choice(ENTRIES)),
+        data_noise=float(rng.uniform(0, 0.3)),
+        tail=float(rng.choice([0.0, 0.0, 0.5, 1.0])),
+        noise=0.0 if rng.random() < 0.3 else log_uniform(rng, 0.03, 3, breadth),
+        batch=min(round(log_uniform(rng, 4, 64)), n),
+        total_steps=round(log_uniform(rng, 60, 600, breadth)),
+    )
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float, breadth: float = 1.0) -> float:
+    """A number whose logarithm is uniform, within a share ``breadth`` of the range's middle."""
+    at = 0.5 + (rng.random() - 0.5) * breadth
+    return float(low * (high / low) ** at)
+
+
+def random_matrices(setting: NMFSetting, count: int, rng: np.random.Generator) -> Tensor:
+    """``count`` matrices (count, m, n) of a setting; each has a size of its own, far apart."""
+
+    def drawn(*shape: int) -> np.ndarray:
+        if setting.entries == "gamma":
+            return rng.gamma(0.5, size=(count, *shape))
+        if setting.entries == "exponential":
+            return rng.exponential(size=(count, *shape))
+        return rng.random((count, *shape)) * (rng.random((count, *shape)) < 0.3)
+
+    W, H = drawn(setting.m, setting.true_rank), drawn(setting.true_rank, setting.n)
+    if setting.tail:
+        H = H * rng.uniform(0.05, 1, (count, 1, setting.n)) ** -setting.tail
+    V = W @ H
+    noise = setting.data_noise * V.mean((1, 2), keepdims=True) * rng.standard_normal(V.shape)
+    sizes = 10 ** rng.uniform(-3, 3, (count, 1, 1))
+    return torch.from_numpy(((V + noise).clip(0) + 1e-9) * sizes).float()
+
+
+class NMFRuns:
+    """Runs of the solver on matrices (problems, m, n), each ``copies`` times from one start.
+
+    The rate is anchored and clipped as the solver's default has it: a scale of 1 is 10 / (curvature
+    at the start), and no scale leaves the bound. Runs are in the order of copies, then problems.
+    """
+
+    def __init__(
+        self,
+        V: Tensor,
+        rank: int,
+        *,
+        total_steps: int,
+        rng: np.random.Generator,
+        noise: float = 0.0,
+        batch: int = 128,
+        copies: int = 1,
+    ) -> None:
+        self.total_steps = total_steps
+        self.shape = (copies, len(V))
+        start = Factors(*(x.expand(copies, *x.shape).clone() for x in random_start(V, rank, rng)))
+        settings = Settings(noise=noise, batch=batch)
+        self.solver = Solver(V.expand(copies, *V.shape), start, settings, rng)
+
+    @property
+    def count(self) -> int:
+        """Copies times problems."""
+        return math.prod(self.shape)
+
+    def step(self, scales: Floats) -> Floats:
+        """One step of each: the share of ‖V‖² that its minibatch left."""
+        given = torch.from_numpy(scales).to(self.solver.V.dtype).reshape(self.shape)
+        loss = self.solver.step(given)
+        self.solver.records = self.solver.records[-self.solver.period :]
+        return loss.double().numpy().reshape(-1)
+
+    def alignment(self) -> Floats:
+        """Of the last two gradients in W."""
+        return self.solver.alignment().double().numpy().reshape(-1)
+
+    def measure(self) -> Floats:
+        """The share of ‖V‖² that is left."""
+        return self.solver.loss().double().numpy().reshape(-1)

@@ -1,0 +1,39 @@
+"""Many training runs side by side, whose rates somebody else decides."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+class Runs(Protocol):
+    """A stack of runs of one length, as one tensor program.
+
+    A run that has diverged goes on, with losses that are not finite.
+    """
+
+    @property
+    def count(self) -> int:
+        """How many runs there are."""
+        ...
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of each."""
+        ...
+
+    def step(self, scales: Floats) -> Floats:
+        """One optimizer step of each at its base rate times its scale: the losses before it."""
+        ...
+
+    def alignment(self) -> Floats | None:
+        """Cosine between the last two steps' gradients (runs,); None if it is not to be seen."""
+        ...
+
+    def measure(self) -> Floats:
+        """What is to become small, without the noise of minibatches: (runs,); draws nothing."""
+        ...

@@ -1,0 +1,148 @@
+"""What a policy sees of a run: dimensionless numbers from its losses, in training and in use alike.
+
+Every function serves one run on Python floats (`Numbers`) and many on NumPy arrays (``numpy``
+itself), so that there is one definition. Nothing depends on the unit or the size of the loss, and
+only "level" on where its zero is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+VERSION = 1
+"""Rises with every change that alters a feature; a policy is for one version."""
+
+NAMES = (
+    "progress",
+    "offset",
+    "action",
+    "evidence",
+    "trend",
+    "speed",
+    "setback",
+    "noise",
+    "noise growth",
+    "level",
+    "alignment",
+)
+
+FAST, SLOW = 0.5, 0.15  # weights of the newest window in the moving averages
+LEAST_ALIGNMENT = 0.01
+LARGEST = 8.0  # that a feature can become, in either direction
+TINY = 1e-12  # of the first loss: what no difference is divided by less than
+
+Number = Any
+"""A float, or an array (runs,)."""
+
+
+class Numbers:
+    """What the functions here need of NumPy, for Python floats."""
+
+    log = staticmethod(math.log)
+    log1p = staticmethod(math.log1p)
+    sqrt = staticmethod(math.sqrt)
+    minimum = staticmethod(min)
+    maximum = staticmethod(max)
+
+    @staticmethod
+    def sign(x: float) -> float:
+        """-1, 0 or 1."""
+        return (x > 0) - (x < 0)
+
+
+class Window(NamedTuple):
+    """The losses between two decisions."""
+
+    mean: Number
+    noise: Number  # standard deviation of a loss: from differences of successive ones, not a trend
+    alignment: Number  # mean; 1 where it is not known
+    size: int
+
+
+class Seen(NamedTuple):
+    """What the windows so far have shown, each as a loss."""
+
+    first: Number = 0.0
+    last: Number = 0.0
+    fast: Number = 0.0  # moving averages
+    slow: Number = 0.0
+    best: Number = 0.0  # lowest fast average
+    noise: Number = 0.0
+    noise_slow: Number = 0.0
+    before: Number = 0.0  # the window before the last
+    alignment: Number = 1.0  # fast average
+
+
+def begun(window: Window) -> Seen:
+    """What the first window shows."""
+    mean, noise, alignment, _ = window
+    return Seen(mean, mean, mean, mean, mean, noise, noise, mean, alignment)
+
+
+def seen_with(seen: Seen, window: Window, xp: Any) -> Seen:
+    """``seen``, and one window more."""
+    mean, noise, alignment, _ = window
+    fast = seen.fast + FAST * (mean - seen.fast)
+    return Seen(
+        first=seen.first,
+        last=mean,
+        fast=fast,
+        slow=seen.slow + SLOW * (mean - seen.slow),
+        best=xp.minimum(seen.best, fast),
+        noise=seen.noise + FAST * (noise - seen.noise),
+        noise_slow=seen.noise_slow + SLOW * (noise - seen.noise_slow),
+        before=seen.last,
+        alignment=seen.alignment + FAST * (alignment - seen.alignment),
+    )
+
+
+def features(
+    seen: Seen, count: int, progress: float, offset: Number, action: Number, xp: Any
+) -> tuple[Number, ...]:
+    """The numbers of `NAMES`, each within a few units of 0.
+
+    count: losses in the last window. progress: share of the horizon that is over, [0, 1].
+    offset: of the log rate from its base, over its largest. action: the last one, [-1, 1].
+
+    *evidence*: by how many standard errors the last window lies below the one before; *trend*: by
+    how many the fast average lies below the slow; *speed*: the same difference as a share of all
+    that was gained; *setback*: how much of that is lost again; *noise*: deviation of a loss against
+    what was gained; *noise growth*: its fast average against the slow; *level*: ln of the loss
+    against the first; *alignment*: ln of the cosine between successive gradients, from 1 (or not
+    known) down to 1 % and below.
+    """
+    tiny = TINY * abs(seen.first) + 1e-300
+    noise = xp.maximum(seen.noise, tiny)
+    gained = xp.maximum(seen.first - seen.best, noise)
+    error = noise * (2 / count) ** 0.5
+    ahead = seen.slow - seen.fast
+    return (
+        progress,
+        offset,
+        action,
+        squashed((seen.before - seen.last) / error, xp),
+        squashed(ahead / error, xp),
+        squashed(20 * ahead / gained, xp),
+        xp.minimum((seen.fast - seen.best) / gained, 2.0),
+        between(xp.log(noise / gained) / 5, -2.0, 0.0, xp),
+        between(xp.log(noise / xp.maximum(seen.noise_slow, tiny)), -2.0, 2.0, xp),
+        between(xp.log((abs(seen.fast) + tiny) / (abs(seen.first) + tiny)) / 3, -2.0, 2.0, xp),
+        xp.log(xp.maximum(seen.alignment, LEAST_ALIGNMENT)) / 2,
+    )
+
+
+def squashed(x: Number, xp: Any) -> Number:
+    """The sign of ``x`` times ln(1 + |x|), at most `LARGEST` in size."""
+    return xp.sign(x) * xp.minimum(xp.log1p(abs(x)), LARGEST)
+
+
+def between(x: Number, low: float, high: float, xp: Any) -> Number:
+    """``x``, or the bound that it exceeds."""
+    return xp.minimum(xp.maximum(x, low), high)
+
+
+def has_lost_everything(seen: Seen, xp: Any) -> Number:
+    """Whether the losses are back above where they began, beyond what noise explains."""
+    gained = xp.maximum(seen.first - seen.best, 0.0)
+    return seen.fast > seen.first + 0.5 * gained + 4 * seen.noise
