@@ -23,6 +23,7 @@ from lrpilot.bench.comparison.plan import Plan
 from lrpilot.bench.comparison.report import write_report
 from lrpilot.bench.comparison.table import footnote, tables
 from lrpilot.bench.engines.engine import ENGINES, Engine
+from lrpilot.bench.nmf.command import answer_study as answer_nmf
 from lrpilot.bench.page import check_page
 from lrpilot.bench.replay.explained import Filters, explain_file
 from lrpilot.bench.replay.explained import as_json as explained_json
@@ -32,8 +33,7 @@ from lrpilot.bench.replay.recorded import LOSS_COLUMNS
 from lrpilot.bench.replay.replay import as_json as replay_json
 from lrpilot.bench.replay.replay import as_text as replay_text
 from lrpilot.bench.replay.replay import replay_file
-from lrpilot.bench.robustness.command import answer_study
-from lrpilot.bench.robustness.tables import tables as study_tables
+from lrpilot.bench.robustness.command import answer_study as answer_robustness
 from lrpilot.bench.runs import Where, check_export, check_store, find_runs
 from lrpilot.bench.runs import as_json as runs_json
 from lrpilot.bench.runs import as_text as runs_text
@@ -62,6 +62,9 @@ app = typer.Typer(
 
 
 STDERR = Console(stderr=True)
+
+STUDIES = {"robustness": answer_robustness, "nmf": answer_nmf}
+STUDY_HELP = f"A study alone: {' or '.join(STUDIES)}."
 
 
 def cores() -> int:
@@ -236,7 +239,7 @@ def replay(
 @app.command()
 def claims(
     suite: Annotated[str, typer.Option(help=f"One of {', '.join(SUITES)}.")] = "quick",
-    study: Annotated[str | None, typer.Option(help="robustness: the study alone.")] = None,
+    study: Annotated[str | None, typer.Option(help=STUDY_HELP)] = None,
     store: Annotated[Path, typer.Option(help="Where trials are kept.")] = Path("claims.db"),
     rows: Annotated[
         Path | None, typer.Option(help="Judge these result rows; nothing is trained.")
@@ -253,8 +256,8 @@ def claims(
     command = shlex.join(["lrpilot", *sys.argv[1:]])
     with one_line_errors(ValueError, StoreError, OSError, ModuleNotFoundError):
         if study is not None:
-            check_known("study", study, ("robustness",))
-            result = answer_study(
+            check_known("study", study, STUDIES)
+            result = STUDIES[study](
                 store_path=store,
                 rows_path=rows,
                 save_path=save,
@@ -263,7 +266,7 @@ def claims(
                 console=STDERR,
                 command=command,
             )
-            found = [sheet.rich() for sheet in study_tables(result.summary)]
+            found = [sheet.rich() for sheet in result.sheets()]
             show_text(result.as_json() if json else found, json=json)
             return
         with Engine(engine, workers=workers, address=address, time_limit=time_limit) as place:

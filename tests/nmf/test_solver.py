@@ -263,6 +263,46 @@ def test_what_goes_wrong_is_mended_and_reported(harm, name, failure):
     assert solver.loss() < 0.05
 
 
+def test_without_a_ceiling_any_rate_is_taken_and_a_large_one_ends_above_the_start():
+    free, held = (
+        run(matrix(), Settings(batch=8, rate=1e3, mends=False, ceiling=c)) for c in (math.inf, 0.75)
+    )
+    assert free.lrs[0] == 1e3
+    assert free.lrs.max() > 100 * free.bounds.max()
+    assert not free.loss <= 1
+    assert held.loss < 0.1
+    assert free.repairs == held.repairs == []
+
+
+def test_without_a_ceiling_a_dead_factor_leaves_the_rate_a_number():
+    V = torch.from_numpy(matrix())
+    settings = Settings(batch=8, rate=2.0, mends=False, ceiling=math.inf)
+    start = Factors(torch.zeros(15, 3, dtype=V.dtype), torch.zeros(3, 40, dtype=V.dtype))
+    solver = Solver(V, start, settings, np.random.default_rng(0))
+    solver.step()
+    assert solver.history().bound == 0
+    assert solver.history().lr == 2
+    assert solver.loss() == 1
+
+
+def test_many_runs_on_one_matrix_are_what_each_is_alone():
+    V = torch.from_numpy(matrix())
+    settings = Settings(batch=8, mends=False)
+
+    def left(scales):
+        rng = np.random.default_rng(0)
+        start = [x.expand(len(scales), *x.shape).clone() for x in random_start(V, 3, rng)]
+        solver = Solver(V, Factors(*start), settings, rng)
+        for _ in range(40):
+            solver.step(torch.tensor(scales, dtype=V.dtype))
+        return solver.loss()
+
+    together = left([0.01, 0.1, 1.0])
+    alone = [left([scale]).item() for scale in (0.01, 0.1, 1.0)]
+    assert together.tolist() == pytest.approx(alone, rel=1e-9)
+    assert len(set(alone)) == 3
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -272,6 +312,7 @@ def test_what_goes_wrong_is_mended_and_reported(harm, name, failure):
         ({"rate": math.nan}, "rate must be positive"),
         ({"ceiling": 1.5}, "above 1 no theorem holds"),
         ({"ceiling": 0}, "ceiling must lie"),
+        ({"rate": "bound", "ceiling": math.inf}, "is a share of the ceiling"),
         ({"batch": 0}, "batch must be at least 1"),
         ({"h_steps": 0}, "h_steps must be at least 1"),
         ({"cap": -1.0}, "cap must be positive"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import optim
 
 from lrpilot.optimizers.packaged import BASELINES, MOMENTUM, PACKAGED, WEIGHT_DECAY
-from lrpilot.tasks import TASKS, Task
+from lrpilot.tasks import TASKS, Task, find_task
 from lrpilot.tasks.protocol import OptimizerFactory
 
 # Those for which every task has a rate of its own.
@@ -78,6 +78,9 @@ class Suite:
         response too.
     baselines: pairs of optimizer and schedule that compete within a family, tuned only.
     steps: share of each task's budget.
+    baselines_respond: whether baselines run over the whole response too.
+    total_steps, centre: budget and centre of the grid of rates where ``tasks`` are no built-in
+        tasks, which have their own.
     """
 
     name: str
@@ -91,6 +94,18 @@ class Suite:
     response_points: int = RESPONSE_POINTS
     horizons: tuple[float, ...] = HORIZONS
     steps: float = 1.0
+    baselines_respond: bool = False
+    total_steps: int | None = None
+    centre: float | None = None
+
+    def budget(self, task: str) -> int:
+        """Steps of a run on ``task``."""
+        return round((self.total_steps or find_task(task).total_steps) * self.steps)
+
+    def response(self, task: str, optimizer: str) -> tuple[float, ...]:
+        """The rates of the response of ``optimizer`` on ``task``."""
+        centre = self.centre or nominal_lr(find_task(task), optimizer)
+        return grid(centre, self.response_points)
 
 
 SCHEDULES = (

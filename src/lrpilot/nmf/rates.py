@@ -25,13 +25,16 @@ class Settings:
         since a rate relative to the current bound alone feeds on noise (noise inflates a factor,
         which lowers the bound of the other). "bound": the scale times the ceiling. Or a number, an
         absolute rate that the scale multiplies.
-    ceiling: the largest share of the bound that is ever taken, in (0, 1].
+    ceiling: the largest share of the bound that is ever taken, in (0, 1]; infinite to take whatever
+        rate is asked for, which no theorem covers, for studies.
     simultaneous: whether W and H step from the same point, under the bound of theorem T4, instead
         of H first and then W. Entries always step in turn.
     h_steps: steps of H before each step of W, in turn.
     cap: the largest change of an entry in a step, in units of √V; None for no cap.
     noise: norm of the noise added to each gradient, relative to the gradient at the start; for
         studies.
+    mends: whether what went wrong in a pass is mended after it. If not, runs of one batch do not
+        know of each other, and show what the rate alone makes of them.
     """
 
     units: Units = "columns"
@@ -43,6 +46,7 @@ class Settings:
     h_steps: int = 4
     cap: float | None = None
     noise: float = 0.0
+    mends: bool = True
 
     def __post_init__(self) -> None:
         if self.units not in ("columns", "entries", "all"):
@@ -58,10 +62,13 @@ class Settings:
             check_positive("cap", self.cap)
         check_number("ceiling", self.ceiling)
         check_number("noise", self.noise)
-        if not 0 < self.ceiling <= 1:
+        if not (0 < self.ceiling <= 1 or self.ceiling == math.inf):
             raise ValueError(
-                f"ceiling must lie in (0, 1], got {self.ceiling}; above 1 no theorem holds"
+                f"ceiling must lie in (0, 1], got {self.ceiling}; above 1 no theorem holds, and "
+                f"math.inf clips nothing"
             )
+        if self.rate == "bound" and self.ceiling == math.inf:
+            raise ValueError('rate="bound" is a share of the ceiling; give one in (0, 1]')
         if not 0 <= self.noise < math.inf:
             raise ValueError(f"noise must be finite and at least 0, got {self.noise}")
         if self.simultaneous and self.units == "entries":
@@ -95,7 +102,10 @@ def clipped_rate(
     else:
         base = settings.anchor * inverse(anchor) if settings.rate == "anchored" else settings.rate
     asked = torch.as_tensor(scale * base, dtype=bound.dtype, device=bound.device)
-    return Rate(torch.minimum(asked.nan_to_num(nan=0.0).clamp(min=0), ceiling * bound), bound)
+    asked = asked.nan_to_num(nan=0.0).clamp(min=0)
+    if settings.ceiling == math.inf:
+        return Rate(asked.expand_as(bound), bound)
+    return Rate(torch.minimum(asked, ceiling * bound), bound)
 
 
 def inverse(sharpness: Tensor) -> Tensor:

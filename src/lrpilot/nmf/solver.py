@@ -37,13 +37,14 @@ class Solver:
     V: (..., m, n) with entries >= 0: a tensor or, without leading dimensions, a `Sparse`. Problems
         along the leading dimensions are solved at once, as one tensor program; they draw the same
         columns or entries.
-    start: W (..., m, r) and H (..., r, n).
+    start: W (..., m, r) and H (..., r, n); leading dimensions that V lacks are further runs on it.
     rng: minibatches, noise and repairs come from it.
     mask: (..., m, n) of bool; entries where it is False do not count. With entries as units it is
         (m, n), and of a sparse V only the stored entries count.
 
     After every ``period`` steps the factors are balanced, and what went wrong is mended and entered
-    in ``repairs``. That is a pass over V; or, with entries, as many as V has rows and columns.
+    in ``repairs``, if the settings want that. A period is a pass over V; or, with entries, as many
+    steps as V has rows and columns.
     """
 
     def __init__(
@@ -107,7 +108,9 @@ class Solver:
             record = move(at, scale)
         self.records.append(record)
         if len(self.records) % self.period == 0:
-            self._look_after()
+            if self.settings.mends:
+                self._mend()
+            self._balance()
         return record.loss
 
     def alignment(self) -> Tensor:
@@ -226,8 +229,8 @@ class Solver:
             reach = reach.clamp(max=most)
         return (s2.sqrt() + reach / 2).square() + residual
 
-    def _look_after(self) -> None:
-        """Mend what went wrong since the last time, and balance."""
+    def _mend(self) -> None:
+        """Mend what went wrong in the last pass."""
         loss = torch.stack([record.loss for record in self.records[-self.period :]]).mean(0)
         wild = health.oscillates(loss, self._first)
         gone = health.dead(self.W, self.H, self._size)
@@ -245,7 +248,9 @@ class Solver:
             self._report("dead components", lost)
         self._healthy = health.chosen(wild | gone, self._healthy, self._latest)
         self._latest = balanced(self.W, self.H)
-        self.W, self.H = (x.clone() for x in self._latest)
+
+    def _balance(self) -> None:
+        self.W, self.H = (x.clone() for x in balanced(self.W, self.H))
         self._W_spread.refresh(self.W.mT)
         self._H_spread.refresh(self.H)
 

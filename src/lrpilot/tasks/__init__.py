@@ -12,6 +12,7 @@ from lrpilot.tasks.convex import CANCER_LOGREG, NOISY_QUADRATIC
 from lrpilot.tasks.coordinates import FLOWER_COORDINATES
 from lrpilot.tasks.factorisation import NMF_DIGITS
 from lrpilot.tasks.fine_tuning import BYTES_LORA
+from lrpilot.tasks.known_factors import NMF_KNOWN
 from lrpilot.tasks.landscapes import DEEP_LINEAR, MATRIX_SENSING, ROSENBROCK
 from lrpilot.tasks.language import BYTES_LM
 from lrpilot.tasks.next_byte import BYTES_GPT
@@ -41,7 +42,7 @@ TASKS: Mapping[str, Task] = {
     for task in (
         *(DIGITS_MLP, DIGITS_CNN, CANCER_LOGREG, BYTES_LM, NMF_DIGITS, NOISY_QUADRATIC),
         *(MULTIPLICATIVE_QUADRATIC, ROSENBROCK, DEEP_LINEAR, MATRIX_SENSING, LOGREG_STREAM),
-        *(NMF_DOCSTRINGS, NMF_PHOTO, MATRIX_COMPLETION),
+        *(NMF_DOCSTRINGS, NMF_PHOTO, NMF_KNOWN, MATRIX_COMPLETION),
         *(WAVES_MLP, WAVES_GRU, SHAPES_CNN, DIGITS_VIT, DIGITS_VAE, PATCHES_AUTOENCODER),
         *(FLOWER_COORDINATES, BYTES_GPT, BYTES_LORA),
     )

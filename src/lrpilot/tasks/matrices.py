@@ -96,13 +96,13 @@ def docstrings_of(path: Path) -> Iterator[str]:
 
 
 @cache
-def photo_matrix() -> dict[str, Tensor]:
-    """Patches of 8x8 grey pixels of scikit-learn's china.jpg as rows (n, 64), in [0, 1].
+def photo_matrix(name: str = "china.jpg") -> dict[str, Tensor]:
+    """Patches of 8x8 grey pixels of a photograph of scikit-learn's as rows (n, 64), in [0, 1].
 
-    The photograph is cut into ten upright bands, each in one part, and each band into patches that
-    do not overlap.
+    name: "china.jpg" or "flower.jpg". The photograph is cut into ten upright bands, each in one
+        part, and each band into patches that do not overlap.
     """
-    grey = load_sample_image("china.jpg").mean(axis=2) / 255  # (427, 640)
+    grey = load_sample_image(name).mean(axis=2) / 255  # (427, 640)
     return {
         part: torch.cat([patches(grey[:, BAND * k : BAND * (k + 1)]) for k in bands])
         for part, bands in BANDS.items()

@@ -165,8 +165,9 @@ def test_two_tasks_decide_nothing():
 
 def test_extra_forward_passes_are_charged_only_where_computation_is_compared():
     text = (
-        '[defaults]\nkind = "claim"\nfamilies = []\ndirection = "above"\nmargin = 0.05\n'
-        'target = 0.5\nuntested = ""\nquote = ""\nsource = ""\nrefuted_by = ""\ntrack = "T1"\n'
+        '[defaults]\nkind = "claim"\nfamilies = []\nstudy = ""\ndirection = "above"\n'
+        'margin = 0.05\ntarget = 0.5\nuntested = ""\nquote = ""\nsource = ""\nrefuted_by = ""\n'
+        'track = "T1"\n'
         'method = "hyper"\ncomparators = ["greedy"]\nthreshold = 0.5\nstatement = ""\n'
         '[names.hyper]\nadamw = "hypergradient-adam-parameter/constant"\n'
         '[[claim]]\nid = "steps"\nmetric = "faster"\n'

@@ -47,6 +47,7 @@ class Claim:
     track: T0 as shipped, T1 tuned, T2 the response to the rate, T3 expected best of a few trials.
     method: a schedule, or a name of `names`. comparators: what it is compared with, cell by cell.
     families: of optimizers in which it is tested; all that the suite has, if empty.
+    study: whose rows decide it: "nmf", or those of the suite at hand if empty.
     threshold: of the metric; direction: "above" or "below", on which side the claim places it, or,
         for a control alone, "around": the interval has the threshold within it.
     margin: which share of the budget counts as equal within a cell, where budgets are compared.
@@ -66,6 +67,7 @@ class Claim:
     method: str
     comparators: tuple[str, ...]
     families: tuple[str, ...]
+    study: str
     threshold: float
     direction: str
     margin: float
@@ -79,6 +81,7 @@ class Claim:
             ("track", self.track, TRACKS),
             ("metric", self.metric, get_args(Metric)),
             ("direction", self.direction, ("above", "below", "around")),
+            ("study", self.study, ("", "nmf")),
         ):
             if value not in known:
                 raise ValueError(

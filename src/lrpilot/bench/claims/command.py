@@ -21,6 +21,7 @@ from lrpilot.bench.claims.findings import Entrant, Findings
 from lrpilot.bench.claims.stability import load_rows as load_stability
 from lrpilot.bench.claims.verdict import Verdict, number
 from lrpilot.bench.engines.engine import Engine
+from lrpilot.bench.nmf.study import SUITE as NMF_SUITE
 from lrpilot.bench.results import ResultRow, load_rows, result_row, save_rows
 from lrpilot.bench.robustness.rows import load_rows as load_study
 from lrpilot.bench.robustness.summary import summarise
@@ -32,6 +33,7 @@ from lrpilot.schedules.checks import check_known
 # Beside the rows of a suite, if they are there.
 STUDY_ROWS = "robustness.csv.gz"
 STABILITY_ROWS = "nmf_whole_runs.csv.gz"
+NMF_ROWS = "nmf.csv.gz"
 TELL_EVERY = 5.0  # seconds
 VERDICT_STYLES = {"supported": "green", "refuted": "red", "not tested": "dim"}
 
@@ -98,9 +100,12 @@ def run_claims(
         command = f"lrpilot claims --suite {suite_name} --rows {rows_path}"
         beside = rows_path.with_name(STUDY_ROWS)
         study_path = beside if study_path is None and beside.exists() else study_path
-    stability = None
+    stability = nmf = None
     if rows_path is not None and rows_path.with_name(STABILITY_ROWS).exists():
         _, stability = load_stability(rows_path.with_name(STABILITY_ROWS))
+    if rows_path is not None and rows_path.with_name(NMF_ROWS).exists():
+        nmf = Findings(load_rows(rows_path.with_name(NMF_ROWS))[1], NMF_SUITE)
+        about = {**about, "NMF study": str(rows_path.with_name(NMF_ROWS))}
     study = None
     if study_path is not None:
         study = summarise(load_study(study_path)[1])
@@ -111,6 +116,7 @@ def run_claims(
         findings,
         study=study,
         stability=stability,
+        nmf=nmf,
         development=DEVELOPMENT,
         held_out=HELD_OUT,
         command=command,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lrpilot.bench.claims.claim import ClaimsFile
+from lrpilot.bench.claims.factorised import judge_factorised
 from lrpilot.bench.claims.findings import Findings
 from lrpilot.bench.claims.judged import judge
 from lrpilot.bench.claims.rules import rule
@@ -22,6 +23,7 @@ def evaluate(
     *,
     study: Summary | None = None,
     stability: Sequence[StabilityRow] | None = None,
+    nmf: Findings | None = None,
     development: Sequence[str] = (),
     held_out: Sequence[str] = (),
     command: str = "",
@@ -30,6 +32,7 @@ def evaluate(
 
     study: of robustness; without it its claims are not tested.
     stability: rows of whole factorisations; without them the claim on the bound is not tested.
+    nmf: what the NMF study found; without it its claims are not tested.
     development, held_out: tasks whose numbers are also given apart.
     command: what computes all this from the rows; each verdict names it.
     """
@@ -37,6 +40,8 @@ def evaluate(
     judgements = [
         judge_study(claim, study)
         if claim.metric in STUDY_METRICS
+        else judge_factorised(claim, file, nmf)
+        if claim.study == "nmf"
         else judge_stability(claim, stability)
         if claim.metric == STABILITY_METRIC
         else judge(claim, file, findings, splits)

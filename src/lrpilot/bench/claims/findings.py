@@ -18,12 +18,9 @@ from lrpilot.bench.suite import (
     SHIPPED_LRS,
     TUNING_SEEDS,
     Suite,
-    grid,
-    nominal_lr,
 )
 from lrpilot.bench.trial import EVALUATIONS
 from lrpilot.bench.tuning import Choice, tune
-from lrpilot.tasks import find_task
 from lrpilot.tasks.protocol import Split
 
 Array = NDArray[np.float64]
@@ -116,7 +113,7 @@ class Findings:
 
     def steps(self, task: str) -> int:
         """The budget of ``task`` in the suite."""
-        return round(find_task(task).total_steps * self.suite.steps)
+        return self.suite.budget(task)
 
     def tuned(self, task: str, entrant: Entrant, steps: int | None = None) -> Choice | None:
         """The best rate on the tuning seeds, of all rates that were tried; None if not run."""
@@ -138,26 +135,33 @@ class Findings:
         """What an entrant reaches by the rules of a track; None if a run of it is missing.
 
         T0: at the rate that the optimizer is shipped with, if the response has it. T1: at its best
-        rate. T2: at every rate of the response. Baselines have T1 alone: they run at no rate that
-        was not chosen by its outcome.
+        rate. T2: at every rate of the response. Baselines have T1 alone, unless the suite
+        says otherwise: they run at no rate that was not chosen by its outcome.
         """
         key = (cell, entrant, track)
         if key not in self._scores:
             self._scores[key] = self._score(cell, entrant, track)
         return self._scores[key]
 
-    def _score(self, cell: Cell, entrant: Entrant, track: Track) -> Scores | None:
-        curve, lrs = self.curve(cell), self._rates(cell, entrant, track)
+    def rows(
+        self, cell: Cell, entrant: Entrant, track: Track
+    ) -> tuple[tuple[ResultRow, ...], ...] | None:
+        """The runs that count on a track, (rates, seeds), rates rising; None if one is missing."""
         by_rate = self._runs.get(_key(cell.task, entrant, self.steps(cell.task)), {})
-        seeds = self.suite.evaluation_seeds
-        if curve is None or not lrs:
+        lrs, seeds = self._rates(cell, entrant, track), self.suite.evaluation_seeds
+        if not lrs or any(
+            lr not in by_rate or seed not in by_rate[lr] for lr in lrs for seed in seeds
+        ):
             return None
-        if not all(lr in by_rate and all(seed in by_rate[lr] for seed in seeds) for lr in lrs):
+        return tuple(tuple(by_rate[lr][seed] for seed in seeds) for lr in lrs)
+
+    def _score(self, cell: Cell, entrant: Entrant, track: Track) -> Scores | None:
+        curve, rows = self.curve(cell), self.rows(cell, entrant, track)
+        if curve is None or rows is None:
             return None
-        rows = tuple(tuple(by_rate[lr][seed] for seed in seeds) for lr in lrs)
         losses = [[row.test_loss for row in at_rate] for at_rate in rows]
         return Scores(
-            lrs=lrs,
+            lrs=tuple(at_rate[0].lr for at_rate in rows),
             rows=rows,
             budget_equivalents=np.array(
                 [[curve.budget_equivalent(loss) for loss in at_rate] for at_rate in losses]
@@ -170,10 +174,9 @@ class Findings:
         if track == "T1":
             choice = self.tuned(cell.task, entrant)
             return () if choice is None else (choice.lr,)
-        if entrant.optimizer != cell.family:
+        if entrant.optimizer != cell.family and not self.suite.baselines_respond:
             return ()
-        nominal = nominal_lr(find_task(cell.task), cell.family)
-        response = grid(nominal, self.suite.response_points)
+        response = self.suite.response(cell.task, entrant.optimizer)
         if track == "T2":
             return response
         return tuple(lr for lr in response if lr == SHIPPED_LRS.get(cell.family))

@@ -12,7 +12,7 @@ from scipy.special import bdtr, bdtrc
 
 from lrpilot.bench.claims.claim import UNITS, Claim, Metric
 from lrpilot.bench.claims.rules import Bounds
-from lrpilot.bench.claims.verdict import Judgement, untested
+from lrpilot.bench.claims.verdict import Judgement, Verdict, untested
 from lrpilot.bench.row_file import read_rows, write_rows
 from lrpilot.bench.statistics.shares import exact_interval
 
@@ -75,22 +75,31 @@ def judge_stability(claim: Claim, rows: Sequence[StabilityRow] | None) -> Judgem
     below = [row for row in rows or () if row.share <= 1 and row.regime in PROVED]
     if not below:
         return Judgement(claim, blank, None, ())
-    rose, count = sum(row.rose for row in below), len(below)
-    low, high = exact_interval(rose, count)
+    judged, bounds = counted(claim, blank, [row.rose for row in below])
     verdict = replace(
-        blank,
-        reason="",
-        estimate=rose / count,
-        low=low,
-        high=high,
-        p=_two_sided(rose, count, claim.threshold),
+        judged,
         tasks=len({row.regime for row in below}),
-        cells=count,
-        runs=count,
         lost=sum(not math.isfinite(row.left) for row in below),
         by_part=tuple(_by_regime(rows or ())),
     )
-    return Judgement(claim, verdict, Bounds(low, high, high), ())
+    return Judgement(claim, verdict, bounds, ())
+
+
+def counted(claim: Claim, blank: Verdict, rose: Sequence[bool]) -> tuple[Verdict, Bounds]:
+    """The share of runs that rose, with the exact binomial interval and p value."""
+    risen, count = sum(rose), len(rose)
+    low, high = exact_interval(risen, count)
+    verdict = replace(
+        blank,
+        reason="",
+        estimate=risen / count,
+        low=low,
+        high=high,
+        p=_two_sided(risen, count, claim.threshold),
+        cells=count,
+        runs=count,
+    )
+    return verdict, Bounds(low, high, high)
 
 
 def _two_sided(successes: int, count: int, share: float) -> float:

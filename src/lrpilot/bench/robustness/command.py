@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 
-from lrpilot.bench.robustness.rows import RobustnessRow, load_rows, save_rows
+from lrpilot.bench.drawing import drawing_module
+from lrpilot.bench.robustness.rows import load_rows, save_rows
 from lrpilot.bench.robustness.study import StudyResult, run_study
 from lrpilot.bench.robustness.summary import summarise
 from lrpilot.bench.store import Store
@@ -43,25 +42,10 @@ def answer_study(
     if save_path is not None:
         save_rows(save_path, result.rows, about)
     if page_path is not None:
-        _write_page(page_path, result.rows, about)
+        drawing_module("lrpilot.bench.robustness.page").write_page(page_path, result.rows, about)
     return result
 
 
 def _versions(store: Store) -> list[str]:
     found = store.select("SELECT DISTINCT versions FROM rows WHERE perturbation != ''")
     return sorted(text for (text,) in found)
-
-
-def _write_page(path: Path, rows: list[RobustnessRow], about: Mapping[str, str]) -> None:
-    # Loads matplotlib, for those alone who want a page.
-    try:
-        module = importlib.import_module("lrpilot.bench.robustness.page")
-    except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
-            raise
-        raise ModuleNotFoundError(
-            "the page's pictures need matplotlib, which is not installed; "
-            "pip install 'lrpilot[claims]', or leave --page out",
-            name="matplotlib",
-        ) from error
-    module.write_page(path, rows, about)

@@ -11,16 +11,15 @@ from lrpilot.bench.robustness.study import DESIGN, PLACEBO
 from lrpilot.bench.robustness.summary import Summary, summarise
 from lrpilot.bench.robustness.tables import (
     RESPECTS,
-    Sheet,
     bite_sheet,
     divergence_sheet,
     penalty_sheet,
     perturbation_sheet,
-    ratio,
     recovery_sheet,
     standing_sheet,
     unselected_sheet,
 )
+from lrpilot.bench.sheet import Sheet, ratio
 
 SPOKEN_OF = (
     "constant",

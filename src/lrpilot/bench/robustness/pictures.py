@@ -12,8 +12,9 @@ from matplotlib.ticker import NullLocator
 
 from lrpilot.bench.page import COLOURS
 from lrpilot.bench.robustness.summary import Summary
-from lrpilot.bench.robustness.tables import RESPECTS, ratio
+from lrpilot.bench.robustness.tables import RESPECTS
 from lrpilot.bench.robustness.verdicts import RIVALS
+from lrpilot.bench.sheet import ratio
 
 COLOUR_OF = {"cosine": COLOURS[0], "constant": COLOURS[1]}
 TICKS = (0.5, 0.7, 1.0, 1.4, 2.0)

@@ -17,6 +17,8 @@ from lrpilot.bench.engines.progress import Display
 from lrpilot.bench.perturbations import PERTURBATIONS
 from lrpilot.bench.robustness.rows import RobustnessRow, robustness_row
 from lrpilot.bench.robustness.summary import Summary, summarise
+from lrpilot.bench.robustness.tables import tables
+from lrpilot.bench.sheet import Sheet
 from lrpilot.bench.stages import Method
 from lrpilot.bench.store import Store
 from lrpilot.bench.suite import EVALUATION_SEEDS, TUNING_POINTS, TUNING_SEEDS
@@ -75,6 +77,10 @@ class StudyResult:
 
     rows: list[RobustnessRow]
     summary: Summary
+
+    def sheets(self) -> list[Sheet]:
+        """The summary as tables."""
+        return tables(self.summary)
 
     def as_json(self) -> str:
         """The summary, for programs; null for a number that there is none of."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
-
-from rich.table import Table
 
 from lrpilot.bench.perturbations import PERTURBATIONS
 from lrpilot.bench.robustness.summary import Bite, Penalty, Recovery, Summary
 from lrpilot.bench.robustness.verdicts import RIVALS, Cells, Measure, RunTrack, Standing
+from lrpilot.bench.sheet import Sheet, ratio
 
 Entry = TypeVar("Entry", Penalty, Recovery)
 
@@ -20,27 +18,6 @@ RESPECTS: tuple[tuple[RunTrack, Measure, str], ...] = (
     ("surprise", "penalty", "penalty, perturbation a surprise"),
     ("expected", "loss", "final loss, rate tuned under the perturbation"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Sheet:
-    """A table: columns of equal length rows, all of them text."""
-
-    title: str
-    columns: list[str]
-    rows: list[list[str]]
-
-    def rich(self) -> Table:
-        """For a terminal."""
-        table = Table(*self.columns, title=self.title, title_justify="left")
-        for row in self.rows:
-            table.add_row(*(cell.replace("**", "") for cell in row))
-        return table
-
-    def markdown(self) -> str:
-        """For a page, under a heading that says the title."""
-        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def tables(summary: Summary) -> list[Sheet]:
@@ -180,13 +157,6 @@ def divergence_sheet(summary: Summary) -> Sheet:
         for schedule, of_track in summary.diverged.items()
     ]
     return Sheet("Diverged runs", ["Schedule", "surprise", "expected"], rows)
-
-
-def ratio(value: float) -> str:
-    """Three significant digits, without an exponent up to a million."""
-    if not math.isfinite(value):
-        return "–"
-    return f"{value:.3g}" if value < 1000 or value >= 1e6 else f"{value:,.0f}"
 
 
 def _schedules(summary: Summary) -> list[str]:
