@@ -124,8 +124,8 @@ def features(
         squashed(ahead / error, xp),
         squashed(20 * ahead / gained, xp),
         xp.minimum((seen.fast - seen.best) / gained, 2.0),
-        between(xp.log(noise / gained) / 5, -2.0, 0.0, xp),
-        between(xp.log(noise / xp.maximum(seen.noise_slow, tiny)), -2.0, 2.0, xp),
+        between(logarithm(noise / gained, xp) / 5, -2.0, 0.0, xp),
+        between(logarithm(noise / xp.maximum(seen.noise_slow, tiny), xp), -2.0, 2.0, xp),
         between(xp.log((abs(seen.fast) + tiny) / (abs(seen.first) + tiny)) / 3, -2.0, 2.0, xp),
         xp.log(xp.maximum(seen.alignment, LEAST_ALIGNMENT)) / 2,
     )
@@ -134,6 +134,11 @@ def features(
 def squashed(x: Number, xp: Any) -> Number:
     """The sign of ``x`` times ln(1 + |x|), at most 8 in size."""
     return xp.sign(x) * xp.minimum(xp.log1p(abs(x)), 8.0)
+
+
+def logarithm(x: Number, xp: Any) -> Number:
+    """ln of ``x``, and of 1e-5, below every bound here, if ``x`` is less or 0."""
+    return xp.log(xp.maximum(x, 1e-5))
 
 
 def between(x: Number, low: float, high: float, xp: Any) -> Number:
