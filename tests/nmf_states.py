@@ -1,5 +1,6 @@
 """Random states of factorisations, many at once, of every scale and shape that makes trouble."""
 
+import numpy as np
 import torch
 
 from lrpilot.nmf.factors import Factors
@@ -35,3 +36,11 @@ def inner(a, b):
 
 def squared(a):
     return inner(a, a)
+
+
+def example(m=15, n=40, rank=3, seed=0):
+    """One matrix of the given rank but for noise."""
+    rng = np.random.default_rng(seed)
+    return rng.gamma(1.0, size=(m, rank)) @ rng.gamma(0.5, size=(rank, n)) + 0.1 * rng.random(
+        (m, n)
+    )

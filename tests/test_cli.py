@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from lrpilot.bench.store import Store
 from lrpilot.cli import app, cores
 from lrpilot.schedules import NAMED_SCHEDULES
 from lrpilot.tasks import TASKS
@@ -190,7 +191,8 @@ def test_tasks_and_schedules_are_listed():
         (["--seeds", "0"], "seeds must be at least 1, got 0"),
         (["--lr", "-1"], "lr must be positive and finite, got -1.0"),
         (["missing.py:train"], "cannot read the training function 'missing.py:train'"),
-        (["--store", "no/such/folder/runs.db"], "cannot use no/such/folder/runs.db as a store"),
+        (["--store", "no/such/folder/runs.db"], "make its folder if there is none"),
+        (["--time-limit", "0"], "time_limit must be positive and finite, got 0"),
         (["--report", "no/such/folder/page.html"], "choose another --report"),
         (["--report", "."], "it is a folder; choose another --report"),
         (
@@ -207,6 +209,36 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_is_written(here, argument
     assert line.startswith("lrpilot: ")
     assert message in line
     assert os.listdir(here) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["claims", "--rows", "none.gz"], "there is no file none.gz; `lrpilot claims --save`"),
+        (["claims", "--study", "robustness", "--rows", "none.gz"], "there is no file none.gz"),
+        (["claims", "--rows", "a.gz", "--save", "b.gz"], "none to --save to b.gz; leave one out"),
+        (["claims", "--time-limit", "-1"], "time_limit must be positive and finite, got -1"),
+        (["claims", "--store", "no/claims.db"], "cannot use no/claims.db as a store"),
+        (["runs", "--curves", "--store", "trials.db"], "add --export"),
+        (["explain", "none.db"], "cannot read none.db: No such file or directory"),
+        (["replay", "none.csv"], "cannot read none.csv: No such file or directory"),
+    ],
+)
+def test_what_other_commands_cannot_do_is_one_line_too(here, arguments, message):
+    Store(here / "trials.db").__exit__(None, None, None)
+    result = lrpilot(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("lrpilot: ")
+    assert message in line
+    assert os.listdir(here) == ["trials.db"]
+
+
+def test_one_trial_is_no_trials(here):
+    arguments = [*QUICK, "--seeds", "1", "--schedule", "cosine"]
+    assert "1 trial: 0 already in runs.db" in lrpilot("compare", *arguments).stderr
+    assert "1 trial exported" in lrpilot("runs", "--export", "all.csv").stderr
 
 
 def test_a_store_that_is_no_store_is_one_line_and_left_alone(here):

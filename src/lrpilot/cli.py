@@ -47,6 +47,7 @@ from lrpilot.bench.suite import (
     OPTIMIZERS,
     SUITES,
 )
+from lrpilot.bench.trial import trial_count
 from lrpilot.schedules import NAMED_SCHEDULES, named_schedule
 from lrpilot.schedules.checks import check_known
 from lrpilot.tasks import TASKS
@@ -279,7 +280,11 @@ def claims(
             write_claims_page(page, answer)
     show_text(answer.as_json() if json else [claims_table(answer.verdicts)], json=json)
     if answer.failed:
-        fail(f"{answer.failed} trials failed; `lrpilot runs --status failed` has them", code=1)
+        fail(
+            f"{trial_count(answer.failed)} failed; `lrpilot runs --store {store} --status failed` "
+            f"lists them",
+            code=1,
+        )
 
 
 @app.command()
@@ -310,11 +315,13 @@ def runs(
         check_store(store)
         if export is not None:
             check_export(export, store)
+        elif curves:
+            raise ValueError("--curves are for an export alone; add --export FILE.csv or .parquet")
         with Store(store) as trials:
             found = find_runs(trials, where, limit=limit)
             if export is not None:
                 count = export_runs(trials, where, export, curves=curves)
-                STDERR.print(f"{count:,} trials exported to {export}", highlight=False)
+                STDERR.print(f"{trial_count(count)} exported to {export}", highlight=False)
                 return
     show_text(runs_json(found) if json else runs_text(found), json=json)
 

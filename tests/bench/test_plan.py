@@ -70,7 +70,7 @@ def test_steps_change_the_horizon_of_the_schedule():
         ({"tasks": ["digit-mlp"]}, "unknown task 'digit-mlp'; did you mean 'digits-mlp'"),
         ({"schedules": ["gready"]}, "unknown schedule 'gready'; did you mean 'greedy'"),
         ({"optimizers": ["adamv"]}, "unknown optimizer 'adamv'; did you mean 'adam"),
-        ({"schedules": ["??"]}, r"unknown schedule '\?\?'; \(known: constant"),
+        ({"schedules": ["??"]}, r"unknown schedule '\?\?' \(known: constant"),
         ({"lrs": []}, "lrs is empty"),
         ({"schedules": []}, "schedules is empty"),
         ({"lrs": [0.1, -0.1]}, "lr must be positive and finite, got -0.1"),
@@ -108,6 +108,13 @@ def test_a_changed_training_function_is_another_trial(tmp_path):
         ("", "has no function 'train'; it has: no functions"),
         ("def trane(trial): ...", "has no function 'train'; it has: trane"),
         ("def train(", "cannot read"),
+        ("train = 3", "has no function 'train'; it has: no functions"),
+        ("import train", "has no function 'train'; it has: no functions"),
+        ("import os\nfrom math import cos\ndef fit(trial): ...", "it has: cos, fit$"),
+        ("def train(): ...", r"cannot be called with a trial; write def train\(trial\)"),
+        ("def train(trial, epochs): ...", "cannot be called with a trial"),
+        ("def train(*, trial): ...", "cannot be called with a trial"),
+        ("train = lambda: 1.0", "cannot be called with a trial"),
     ],
 )
 def test_a_file_without_the_function_is_refused_before_it_is_run(tmp_path, source, message):
@@ -118,7 +125,15 @@ def test_a_file_without_the_function_is_refused_before_it_is_run(tmp_path, sourc
 
 
 @pytest.mark.parametrize(
-    "source", ["from elsewhere import fit as train", "train = lambda trial: 1.0"]
+    "source",
+    [
+        "from elsewhere import fit as train",
+        "train = lambda trial: 1.0",
+        "from functools import partial\ntrain = partial(print, 1)",
+        "def train(*trials): ...",
+        "def train(trial, epochs=3, *, width=8): ...",
+        "from elsewhere import seeded\n@seeded\ndef train(): ...",
+    ],
 )
 def test_a_function_may_be_imported_or_assigned(tmp_path, source):
     path = tmp_path / "train.py"

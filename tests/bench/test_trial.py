@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from lrpilot.bench import Plan, run_trial
+from lrpilot.bench.trial import error_text
 
 
 def trial(**settings):
@@ -45,6 +47,19 @@ def test_a_rate_far_too_high_diverges_without_an_exception():
     assert outcome.status == "diverged"
     assert outcome.validation_loss is None
     assert len(outcome.losses) < 40
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    ],
+)
+def test_where_memory_runs_out_the_first_line_has_a_cure(error):
+    assert "run fewer trials at once" in error_text(error).splitlines()[0]
+    assert "run fewer" not in error_text(RuntimeError("shapes cannot be multiplied"))
 
 
 def test_a_single_run_refuses_a_perturbation_that_it_would_not_have():

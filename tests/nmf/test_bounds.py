@@ -1,4 +1,5 @@
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -116,6 +117,32 @@ def test_neither_order_nor_transposition_changes_a_rate():
     shuffled = H[parts][:, order]
     assert bounds.block(shuffled) == pytest.approx(bounds.block(H))
     assert bounds.minibatch(shuffled, 3) == pytest.approx(bounds.minibatch(H, 3))
+
+
+def test_a_cap_that_does_not_bind_changes_no_rate_and_a_tight_one_raises_it():
+    V = np.random.default_rng(0).gamma(1.0, size=(5, 8))
+    free = bounds.constant(V, 3)
+    assert bounds.constant(V, 3, cap=1e9) == free
+    assert bounds.constant(V, 3, cap=1e-9) > 1.01 * free
+
+
+def test_the_constant_is_that_of_its_theorem_by_hand():
+    """‖V‖ = 2 and r = 1, so that s² = 8 and δ = 2s / 5; r = 4 makes that s² = 16 and δ = 2s / 9."""
+    V = np.ones((2, 2))
+    assert bounds.constant(V, 1) == pytest.approx(2 / (8 * 1.2**2 + 2))
+    assert bounds.constant(V, 4) == pytest.approx(2 / (16 * (10 / 9) ** 2 + 2))
+
+
+def test_a_rate_is_rounded_down():
+    for sharpness in np.random.default_rng(0).random(200):
+        assert Fraction(bounds.rate(sharpness)) * Fraction(float(sharpness)) <= 2
+
+
+def test_in_a_box_both_extremes_of_the_residual_count():
+    """Where V is 0 the whole residual is WH, and where the box is small it is V."""
+    zero, ones = np.zeros((4, 6)), np.ones((4, 6))
+    assert bounds.boxed(zero, 3, limit=2.0) == pytest.approx(2 / (12 * (10 + 24**0.5)))
+    assert bounds.boxed(ones, 3, limit=1e-9) == pytest.approx(2 / 24**0.5)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.int8, np.int32, np.int64, np.uint8, bool])

@@ -1,9 +1,12 @@
+import pickle
+
 import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import NMF
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -160,10 +163,10 @@ def test_zeros_are_learnt_as_zeros_and_a_stream_recovers_from_them():
         (-np.ones((4, 3)), {}, "Negative values in data passed to StochasticNMF"),
         (np.full((4, 3), np.nan), {}, "Input X contains NaN"),
         (np.full((4, 3), np.inf), {}, "Input X contains infinity"),
-        (np.ones((4, 3)), {"n_components": 0}, "n_components must be a whole number"),
+        (np.ones((4, 3)), {"n_components": 0}, "n_components must be at least 1"),
         (np.ones((4, 3)), {"n_components": 4, "init": "nndsvd"}, "needs rank <= min"),
         (np.ones((4, 3)), {"max_iter": 0}, "max_iter must be at least 1"),
-        (np.ones((4, 3)), {"batch_size": 0}, "batch must be at least 1"),
+        (np.ones((4, 3)), {"batch_size": 0}, "batch_size must be at least 1"),
         (np.ones((4, 3)), {"schedule": "cosin"}, "did you mean 'cosine'"),
         (np.ones((4, 3)), {"rate": "fast"}, "rate must be"),
     ],
@@ -181,12 +184,146 @@ def test_a_class_is_no_schedule_and_a_name_none_for_a_stream():
     assert "needs to know how many steps" in str(caught.value.__cause__)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"n_components": 2.0}, "n_components must be a whole number, got 2.0"),
+        ({"n_components": "2"}, "n_components must be a whole number, got '2'"),
+        ({"n_components": True}, "n_components must be a whole number, got True"),
+        ({"max_iter": 2.5}, "max_iter must be a whole number"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number"),
+        ({"batch_size": None}, "batch_size must be a whole number"),
+        ({"h_steps": "1"}, "h_steps must be a whole number"),
+        ({"rate": None}, "rate must be a number"),
+        ({"progress": True}, "progress must be a function"),
+    ],
+)
+def test_settings_of_a_wrong_type_are_named(options, words):
+    with pytest.raises(TypeError, match=words):
+        StochasticNMF(**({"n_components": 2} | options)).fit(matrix())
+
+
+def test_the_seed_must_be_one_of_scikit_learn():
+    for seed in ("a", 1.5, np.random.default_rng(0), -1):
+        with pytest.raises(ValueError, match=r"seed|Seed"):
+            StochasticNMF(2, random_state=seed).fit(matrix())
+
+
+def test_a_seed_decides_everything_and_none_does_not():
+    def found(seed):
+        return StochasticNMF(3, max_iter=2, random_state=seed).fit(matrix()).components_
+
+    assert np.array_equal(found(1), found(1))
+    assert not np.array_equal(found(1), found(2))
+    assert not np.array_equal(found(None), found(None))
+
+
+def test_more_steps_of_the_coefficients_fit_better():
+    left = [
+        StochasticNMF(5, h_steps=steps, max_iter=2, random_state=0).fit(matrix(rank=5)).losses_[-1]
+        for steps in (1, 20)
+    ]
+    assert left[1] < 0.95 * left[0]
+
+
+def test_whole_numbers_of_numpy_and_batches_above_all_samples_will_do():
+    X = matrix()
+    model = StochasticNMF(np.int64(3), batch_size=np.int64(8), max_iter=np.int64(2), random_state=0)
+    assert model.fit(X).components_.shape == (3, 15)
+    whole = StochasticNMF(3, batch_size=len(X), max_iter=2, random_state=0).fit(X)
+    more = StochasticNMF(3, batch_size=10**9, max_iter=2, random_state=0).fit(X)
+    assert np.array_equal(whole.components_, more.components_)
+
+
+def test_a_call_that_fails_leaves_a_stream_as_it_was():
+    X = matrix()
+    hidden = np.zeros(X.shape, bool)
+    model = StochasticNMF(3, random_state=0)
+    # Before the first piece that was learnt, and after it.
+    for learnt in (False, True):
+        before = pickle.dumps(model.__dict__) if learnt else None
+        for bad, options in (
+            (-X, {}),
+            (X * np.nan, {}),
+            (X[0], {}),
+            (X[:0], {}),
+            (1e300 * X, {}),
+            (X, {"mask": hidden}),
+            (X, {"mask": hidden[:3]}),
+        ):
+            with pytest.raises(ValueError, match=r"."):
+                model.partial_fit(bad, **options)
+            if not learnt:
+                with pytest.raises(NotFittedError):
+                    model.transform(X)
+                with pytest.raises(NotFittedError):
+                    model.inverse_transform(np.ones((2, 3)))
+        if learnt:
+            assert pickle.dumps(model.__dict__) == before
+        model.partial_fit(X)
+    assert (model.n_iter_, model.n_steps_) == (2, 2)
+    untroubled = StochasticNMF(3, random_state=0).partial_fit(X).partial_fit(X)
+    assert np.array_equal(model.components_, untroubled.components_)
+
+
+def test_a_stream_goes_on_with_another_kind_of_schedule_and_not_at_another_rank():
+    X = matrix()
+    model = StochasticNMF(3, random_state=0).partial_fit(X)
+    model.set_params(schedule=Greedy()).partial_fit(X).partial_fit(X)
+    assert model.n_iter_ == 3
+    with pytest.raises(ValueError, match="n_components is 4, but 3 components have been learnt"):
+        model.set_params(n_components=4).partial_fit(X)
+
+
+def test_what_is_turned_back_must_be_coefficients():
+    model = StochasticNMF(3, max_iter=1).fit(matrix())
+    for wrong in (matrix(), sparse.csr_array(matrix())):
+        with pytest.raises(
+            ValueError, match="15 columns, but inverse_transform expects the 3 coef"
+        ):
+            model.inverse_transform(wrong)
+    with pytest.raises(ValueError, match="Expected 2D array"):
+        model.inverse_transform(np.ones(3))
+
+
+def test_entries_of_any_size_that_can_be_squared_are_factorised_and_others_refused():
+    for size in (1e-80, 1e80):
+        model = StochasticNMF(3, max_iter=30, batch_size=40, random_state=0)
+        X = matrix()
+        ordinary = np.linalg.norm(X - model.fit_transform(X) @ model.components_)
+        assert model.fit(size * X).reconstruction_err_ == pytest.approx(size * ordinary, rel=1e-3)
+    for X in (1e200 * matrix(), 1e-200 * matrix(), np.float32(1e30) * matrix().astype(np.float32)):
+        with pytest.raises(ValueError, match="scale V so that it is about 1"):
+            StochasticNMF(3).fit(X)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_features_keep_their_names_and_their_order(masked):
+    frame = pytest.importorskip("pandas").DataFrame
+    X = matrix()
+    mask = np.random.default_rng(0).random(X.shape) < 0.9 if masked else None
+    names = [f"word{k}" for k in range(15)]
+    model = StochasticNMF(3, max_iter=2).fit(frame(X, columns=names), mask=mask)
+    assert list(model.feature_names_in_) == names
+    assert list(model.get_feature_names_out(names)) == [f"stochasticnmf{k}" for k in range(3)]
+    for call in (model.transform, lambda X, mask: model.partial_fit(X, mask=mask)):
+        call(frame(X, columns=names), mask)
+        with pytest.raises(ValueError, match="feature names should match"):
+            call(frame(X, columns=names[::-1]), mask)
+
+
 def test_masks_and_feature_counts_are_checked():
     X = matrix()
     with pytest.raises(ValueError, match="hides every entry"):
         StochasticNMF(2).fit(X, mask=np.zeros(X.shape, bool))
-    with pytest.raises(ValueError, match="mask must be of bool"):
+    with pytest.raises(
+        ValueError, match=r"of bool and of X's shape \(120, 15\), got bool \(2, 2\)"
+    ):
         StochasticNMF(2).fit(X, mask=np.ones((2, 2), bool))
+    with pytest.raises(ValueError, match="mask must be of bool"):
+        StochasticNMF(2).fit(X, mask=np.ones(X.shape))
+    with pytest.raises(ValueError, match="a sparse X takes no mask"):
+        StochasticNMF(2).fit(sparse.csr_array(X), mask=np.ones(X.shape, bool))
     model = StochasticNMF(2, max_iter=1).partial_fit(X)
     with pytest.raises(ValueError, match="14 features, but StochasticNMF is expecting 15"):
         model.partial_fit(X[:, :14])

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from lrpilot.nmf import Factors, Settings, Solver, Sparse, factorise, random_start
+from lrpilot.nmf import Factors, Settings, Solver, factorise, random_start
+from nmf_states import example as matrix
 
 KINDS = {
     "columns": Settings(batch=8),
@@ -24,13 +25,6 @@ KINDS = {
 every_kind = pytest.mark.parametrize("settings", KINDS.values(), ids=KINDS)
 few = hypothesis.settings(max_examples=3)
 quiet_kind = pytest.mark.parametrize("name", ["all", "all simultaneous", "capped"])
-
-
-def matrix(m=15, n=40, rank=3, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.gamma(1.0, size=(m, rank)) @ rng.gamma(0.5, size=(rank, n)) + 0.1 * rng.random(
-        (m, n)
-    )
 
 
 def run(V, settings, *, steps=120, seed=0, **options):
@@ -283,6 +277,8 @@ def test_what_goes_wrong_is_mended_and_reported(harm, name, failure):
         ({"cap": -1.0}, "cap must be positive"),
         ({"anchor": math.inf}, "anchor must be positive"),
         ({"noise": -1.0}, "noise must be"),
+        ({"noise": math.inf}, "noise must be finite"),
+        ({"rate": np.float32(-1)}, "rate must be positive"),
         ({"units": "entries", "simultaneous": True}, "entries step W and H in turn"),
     ],
 )
@@ -291,46 +287,19 @@ def test_settings_are_checked(options, words):
         Settings(**options)
 
 
-@pytest.mark.parametrize(
-    ("V", "options", "words"),
-    [
-        (np.array([[1.0, -1.0]]), {}, "finite entries that are not negative"),
-        (np.array([[1.0, np.nan]]), {}, "finite entries that are not negative"),
-        (np.array([[1.0, np.inf]]), {}, "finite entries that are not negative"),
-        (sparse.csr_array([[1.0, -1.0]]), {}, "finite entries that are not negative"),
-        (np.ones(3), {}, "must be a matrix"),
-        (np.ones((3, 4)), {"rank": 0}, "rank must be at least 1"),
-        (np.ones((3, 4)), {"rank": 4, "init": "nndsvd"}, "needs rank <= min"),
-        (np.ones((3, 4)), {"init": "svd"}, "init must be"),
-        (np.ones((3, 4)), {"init": (np.ones((3, 2)), np.ones((3, 4)))}, "init must be W"),
-        (np.ones((3, 4)), {"init": (-np.ones((3, 2)), np.ones((2, 4)))}, "not negative"),
-        (np.ones((3, 4)), {"mask": np.ones((3, 3), bool)}, "mask must be of bool"),
-        (np.ones((3, 4)), {"mask": np.ones((3, 4))}, "mask must be of bool"),
-        (np.ones((3, 4)), {"mask": np.zeros((3, 4), bool)}, "hides every entry"),
-        (sparse.csr_array(np.ones((3, 4))), {"mask": np.ones((3, 4), bool)}, "takes no mask"),
-    ],
-)
-def test_what_cannot_be_factorised_is_refused(V, options, words):
-    options = {"rank": 2, "steps": 1, "rng": np.random.default_rng(0)} | options
-    with pytest.raises(ValueError, match=words):
-        factorise(V, **options)
+@pytest.mark.parametrize("name", ["batch", "h_steps", "anchor", "rate", "cap", "ceiling", "noise"])
+def test_settings_must_be_numbers(name):
+    for wrong in ("8" if name != "rate" else [8], True, [8]):
+        with pytest.raises(TypeError, match=f"{name} must be a (whole )?number, got"):
+            Settings(**{name: wrong})
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.int8, np.uint8, np.int64, bool])
-def test_numbers_of_any_type_are_factorised(dtype):
-    V = (5 * matrix()).clip(max=100).astype(dtype)
-    found = run(V, KINDS["columns"], steps=50)
-    assert found.W.dtype == np.result_type(dtype, np.float32)
-    assert found.loss < 0.5
-
-
-def test_a_rank_above_both_sizes_is_possible_from_a_random_start():
-    found = factorise(matrix()[:2], 5, steps=200, rng=np.random.default_rng(0))
-    assert found.loss < 1e-3
-
-
-def test_a_wrapped_sparse_matrix_and_a_mask_are_refused_by_the_solver_too():
-    V = Sparse(sparse.csc_array(matrix()))
-    rng = np.random.default_rng(0)
-    with pytest.raises(ValueError, match="takes no mask"):
-        Solver(V, random_start(V, 2, rng), Settings(), rng, mask=torch.ones(15, 40).bool())
+@pytest.mark.parametrize("rate", ["anchored", "bound", 0.1])
+@pytest.mark.parametrize("scale", [-1.0, math.nan, math.inf, 1e300])
+def test_whatever_a_schedule_asks_for_the_rate_is_neither_negative_nor_above_its_ceiling(
+    rate, scale
+):
+    found = run(matrix(), Settings(rate=rate), steps=5, scale=lambda progress, loss: scale)
+    expected = 0.75 * found.bounds if scale > 0 else np.zeros(5)
+    np.testing.assert_allclose(found.lrs, expected)
+    assert np.isfinite(found.W).all()

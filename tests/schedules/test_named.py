@@ -15,7 +15,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest():
 
 
 def test_a_name_like_no_other_is_answered_with_all():
-    with pytest.raises(ValueError, match=r"'zzz'; \(known: constant, .*greedy-threshold, .*\)"):
+    with pytest.raises(ValueError, match=r"'zzz' \(known: constant, .*greedy-threshold, .*\)"):
         named_schedule("zzz", total_steps=10)
 
 

@@ -295,7 +295,7 @@ def test_the_excess_is_zero_at_the_optimum_and_nowhere_below():
 def test_an_unknown_task_suggests_the_nearest():
     with pytest.raises(ValueError, match=r"'digit-mlp'; did you mean 'digits-mlp'\? \(known: "):
         find_task("digit-mlp")
-    with pytest.raises(ValueError, match=r"unknown task 'zzz'; \(known: digits-mlp, "):
+    with pytest.raises(ValueError, match=r"unknown task 'zzz' \(known: digits-mlp, "):
         find_task("zzz")
 
 

@@ -62,6 +62,8 @@ def read_rows(
 
     Raises ValueError if the file is no such file.
     """
+    if not path.exists():
+        raise ValueError(f"there is no file {path}; `{writer}` writes one")
     try:
         with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
             about = json.loads(file.readline().removeprefix("# "))

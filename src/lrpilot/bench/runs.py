@@ -19,7 +19,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from lrpilot.bench.store import Store, unpacked, unpacked_evaluations
-from lrpilot.bench.trial import RESULTS_VERSION, Loop, Status, Trial
+from lrpilot.bench.trial import RESULTS_VERSION, Loop, Status, Trial, trial_count
 from lrpilot.schedules.checks import check_known
 
 # More trials than these are counted by cell instead of listed.
@@ -206,15 +206,15 @@ def as_text(runs: Runs) -> list[str | Table]:
     if not runs.counts:
         shown.append(f"{runs.store} has no such trial")
     elif runs.finals is None:
-        shown += [_counted(runs.counts), f"{runs.trials:,} trials, counted; --limit lists them"]
+        shown += [_counted(runs.counts), f"{trial_count(runs.trials)}, counted; --limit lists them"]
     else:
         shown.append(_listed(runs.finals))
         if len(runs.finals) < runs.trials:
-            shown.append(f"the first {len(runs.finals):,} of {runs.trials:,} trials")
+            shown.append(f"the first {len(runs.finals):,} of {trial_count(runs.trials)}")
     if runs.outdated:
         shown.append(
-            f"{runs.outdated:,} more trials are of another version of lrpilot, under which the "
-            f"same trial has other numbers; they are kept, but never read"
+            f"besides, the store has {trial_count(runs.outdated)} of another version of lrpilot, "
+            f"under which the same trial has other numbers: kept, but never read"
         )
     return shown
 

@@ -105,6 +105,7 @@ INSERT INTO trials VALUES (
 
 
 CURES = {
+    "SQLITE_CANTOPEN": "make its folder if there is none, or choose another --store",
     "SQLITE_FULL": "trials stored before are safe: free some space and give the same command "
     "again, or choose another --store",
     "SQLITE_IOERR": "the disk may be full or over its quota: free some space and give the same "

@@ -139,7 +139,8 @@ def check_function(task: str) -> str:
     """The hash of a training function and its settings; its file is there but not yet run.
 
     Settings are the environment variables whose names begin with ``LRPILOT_``. Raises ValueError if
-    the file or the function is missing, or the file is not Python.
+    the file or the function is missing, the file is not Python, or what has the name there is no
+    function that takes a trial.
     """
     path, name = _located(task)
     if not name:
@@ -149,11 +150,13 @@ def check_function(task: str) -> str:
         tree = ast.parse(source, filename=str(path))
     except (OSError, SyntaxError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read the training function {task!r}: {error}") from None
-    names = list(_names(tree))
-    if name not in names:
+    found = dict(_functions(tree))
+    if name not in found:
         raise ValueError(
-            f"{path} has no function {name!r}; it has: {', '.join(names) or 'no functions'}"
+            f"{path} has no function {name!r}; it has: {', '.join(found) or 'no functions'}"
         )
+    if not _takes_one(found[name]):
+        raise ValueError(f"{name} in {path} cannot be called with a trial; write def {name}(trial)")
     settings = [f"{key}={os.environ[key]}" for key in sorted(os.environ) if key.startswith(SETTING)]
     # The path too: the same lines beside other modules are another training.
     text = "\n".join([*settings, str(path.resolve()), source])
@@ -217,15 +220,32 @@ def _imported(path: Path) -> ModuleType:
     return module
 
 
-def _names(tree: ast.Module) -> Iterator[str]:
-    """What a module defines, assigns or imports under a name of its own."""
+def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.arguments | None]]:
+    """Names of a module that may be functions, and what each takes, where the file says it.
+
+    Those are what it defines with def or lambda, imports from elsewhere, or gets from a call.
+    """
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
-            yield node.name
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            yield from (alias.asname or alias.name for alias in node.names)
-        elif isinstance(node, ast.Assign):
-            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+            # A decorator may change what it takes.
+            yield node.name, None if node.decorator_list else node.args
+        elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
+            yield from ((alias.asname or alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.Assign) and isinstance(
+            node.value, (ast.Lambda, ast.Call, ast.Name, ast.Attribute)
+        ):
+            takes = node.value.args if isinstance(node.value, ast.Lambda) else None
+            yield from ((at.id, takes) for at in node.targets if isinstance(at, ast.Name))
+
+
+def _takes_one(takes: ast.arguments | None) -> bool:
+    """Whether a function can be called with one positional argument, as far as is known."""
+    if takes is None:
+        return True
+    positional = len(takes.posonlyargs) + len(takes.args)
+    needed = positional - len(takes.defaults)
+    needs_keyword = any(default is None for default in takes.kw_defaults)
+    return needed <= 1 and (positional > 0 or takes.vararg is not None) and not needs_keyword
 
 
 def _number(loss: float | Tensor) -> float:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
+import torch
+
 from lrpilot.bench.suite import OPTIMIZERS
 from lrpilot.bench.training_function import TrainingTrial, is_function, train
 from lrpilot.schedules import Signal, named_schedule
@@ -24,6 +26,8 @@ Progress = Callable[[float], None]
 RESULTS_VERSION = 2
 
 EVALUATIONS = 20
+
+MEMORY_CURE = "run fewer trials at once, or a smaller model or batch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +106,22 @@ def run_trial(trial: Trial, progress: Progress) -> Outcome:
 
 
 def error_text(error: BaseException) -> str:
-    """The exception in one line, then its traceback."""
+    """The exception in one line, with a cure where memory ran out, then its traceback."""
     summary = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
+    # On a CPU torch has no kind of its own for it.
+    of_torch = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    if of_torch or isinstance(error, MemoryError):
+        summary += f"; {MEMORY_CURE}"
     return f"{summary}\n\n{''.join(traceback.format_exception(error))}"
+
+
+def trial_count(count: int) -> str:
+    """So many trials, in words.
+
+    >>> trial_count(1), trial_count(1234)
+    ('1 trial', '1,234 trials')
+    """
+    return f"{count:,} trial{'' if count == 1 else 's'}"
 
 
 def evaluation_steps(total_steps: int) -> set[int]:

@@ -126,18 +126,3 @@ class NMFRuns:
     def measure(self) -> Floats:
         """The share of ‖V‖² that is left."""
         return self.solver.loss().double().numpy().reshape(-1)
-
-
-def random_runs(
-    setting: NMFSetting, problems: int, rng: np.random.Generator, copies: int = 1
-) -> NMFRuns:
-    """Runs on fresh problems of a setting."""
-    return NMFRuns(
-        random_matrices(setting, problems, rng),
-        setting.rank,
-        total_steps=setting.total_steps,
-        rng=rng,
-        noise=setting.noise,
-        batch=setting.batch,
-        copies=copies,
-    )

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
+from sklearn.utils.validation import (
+    check_array,
+    check_is_fitted,
+    check_non_negative,
+    validate_data,
+)
 
+from lrpilot.nmf.checks import check_count, check_mask
 from lrpilot.nmf.coefficients import coefficients
 from lrpilot.nmf.factorise import Data, as_matrix, as_start, as_tensor
 from lrpilot.nmf.factors import Factors
@@ -121,8 +127,9 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     ) -> np.ndarray:
         """Learn the components, and return the coefficients (n_samples, n_components)."""
         del y
-        if self.max_iter < 1:
-            raise ValueError(f"max_iter must be at least 1, got {self.max_iter}")
+        check_count("max_iter", self.max_iter)
+        if self.progress is not None and not callable(self.progress):  # pyright: ignore[reportUnnecessaryComparison]
+            raise TypeError(f"progress must be a function or None, got {self.progress!r}")
         V, known = self._checked(X, mask, reset=True)
         rng = self._generator()
         start = as_start(self.init, V, self._rank(), rng)
@@ -155,55 +162,74 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         first = not hasattr(self, "components_")
         V, known = self._checked(X, mask, reset=first)
         schedule = self._schedule(None)
-        if first:
-            self.n_iter_, self.n_steps_ = 0, 0
-            self._stream = self._generator(), None
-        rng, state = self._stream
+        rng, state = (self._generator(), None) if first else self._stream
         if first:
             W = as_start(self.init, V, self._rank(), rng).W
         else:
+            self._check_rank_is_kept()
             W = as_tensor(self.components_.T).to(V.device, V.dtype, copy=True)
         H = coefficients(V, W, mask=known, max_iter=FEW, tol=ROUGHLY)
         solver = Solver(V, Factors(W, H), self._settings(), rng, mask=known)
         steps = solver.period
-        state = advance(solver, schedule, state or schedule.init(), steps)
-        self.n_iter_, self.n_steps_ = self.n_iter_ + 1, self.n_steps_ + steps
+        start = schedule.init()
+        # Another kind of schedule than before cannot go on from where that one was.
+        state = advance(solver, schedule, state if type(state) is type(start) else start, steps)
+        done = (0, 0) if first else (self.n_iter_, self.n_steps_)
+        self.n_iter_, self.n_steps_ = done[0] + 1, done[1] + steps
         self._stream = rng, state
         self._keep(solver)
         return self
 
     def transform(self, X: Any, mask: np.ndarray | None = None) -> np.ndarray:
         """The coefficients (n_samples, n_components) that fit ``X`` best, none negative."""
-        check_is_fitted(self)
+        check_is_fitted(self, "components_")
         V, known = self._checked(X, mask, reset=False)
         W = as_tensor(self.components_.T).to(V.device, V.dtype)
         return coefficients(V, W, mask=known).mT.cpu().numpy()
 
     def inverse_transform(self, X: Any) -> np.ndarray:
         """What the coefficients ``X`` (n_samples, n_components) make: (n_samples, n_features)."""
-        check_is_fitted(self)
+        check_is_fitted(self, "components_")
+        X, rank = check_array(X, accept_sparse=True), len(self.components_)
+        if X.shape[1] != rank:
+            raise ValueError(
+                f"X has {X.shape[1]} columns, but inverse_transform expects the {rank} coefficients"
+                f" of each sample, as transform returns them"
+            )
         return X @ self.components_
 
     def _checked(self, X: Any, mask: np.ndarray | None, *, reset: bool) -> Data:
         """``X`` as V, whose columns are the samples, and what of it is known."""
-        if mask is not None and np.shape(mask) == np.shape(X):
-            X = np.where(mask, X, 0)
-        X = validate_data(
-            self,
-            X,
-            reset=reset,
-            accept_sparse="csr",
-            dtype=[np.float64, np.float32],
-            ensure_non_negative=False,
-        )
+        dtypes = [np.float64, np.float32]
+        if mask is None:
+            X = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=dtypes)
+        else:
+            if issparse(X):
+                raise ValueError("a sparse X takes no mask; densify X")
+            mask = np.asarray(mask)
+            check_mask(mask, "X", np.shape(X))
+            # Names and number of the features; the array itself counts where it is known only.
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            X = check_array(
+                np.where(mask, X, 0),
+                dtype=dtypes,  # pyright: ignore[reportArgumentType]
+                estimator=self,
+                input_name="X",
+            )
         check_non_negative(X, f"{type(self).__name__} (input X)")
-        return as_matrix(X.T, None if mask is None else np.asarray(mask).T, self.device)
+        return as_matrix(X.T, None if mask is None else mask.T, self.device)
 
     def _rank(self) -> int:
         rank = self.n_features_in_ if self.n_components is None else self.n_components
-        if not isinstance(rank, Integral) or rank < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ValueError(f"n_components must be a whole number of at least 1, got {rank!r}")
+        check_count("n_components", rank)
         return rank
+
+    def _check_rank_is_kept(self) -> None:
+        if self.n_components not in (None, len(self.components_)):
+            raise ValueError(
+                f"n_components is {self.n_components}, but {len(self.components_)} components have "
+                f"been learnt; set it back, or begin again with fit"
+            )
 
     def _generator(self) -> np.random.Generator:
         return np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
@@ -220,6 +246,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return schedule
 
     def _settings(self) -> Settings:
+        check_count("batch_size", self.batch_size)
         return Settings(rate=self.rate, batch=self.batch_size, h_steps=self.h_steps)
 
     def _keep(self, solver: Solver) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from scipy.sparse import issparse
 from torch import Tensor
 
+from lrpilot.nmf.checks import as_numbers, check_count, check_entries, check_mask
 from lrpilot.nmf.factors import Factors, nndsvd_start, random_start
 from lrpilot.nmf.health import Repair
 from lrpilot.nmf.rates import Settings
@@ -64,13 +65,17 @@ def factorise(
         float64 are kept, anything else becomes the narrowest of these that holds it.
     settings: how a step is taken; to draw rows of V hand over its transpose.
     scale: called before each step with the share of the steps that are over, in [0, 1), and the
-        mean loss that the last step showed (NaN before the first); returns the scale.
+        mean loss that the last step showed (NaN before the first); returns the scale. Below 0, or
+        NaN, it counts as 0.
     init: "random", "nndsvd" (no leading dimensions), or W and H.
     mask: of bool and the shape of V; entries where it is False do not count, whatever they are.
     device: where torch computes.
     """
     matrix, known = as_matrix(V, mask, device)
-    settings = settings or Settings()
+    check_count("steps", steps, 0)
+    if not isinstance(rng, np.random.Generator):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"rng must be a NumPy Generator, such as default_rng(0), got {rng!r}")
+    settings = Settings() if settings is None else settings
     start = as_start(init, matrix, rank, rng)
     solver = Solver(matrix, start, settings, rng, mask=known)
     loss = float("nan")
@@ -82,27 +87,22 @@ def factorise(
 
 def as_matrix(V: Any, mask: np.ndarray | None, device: str) -> Data:
     """``V`` and its mask as the solver takes them, if ``V`` is non-negative where it counts."""
-    known = None if mask is None else np.asarray(mask)
-    if known is not None and (known.dtype != bool or known.shape != V.shape):
-        raise ValueError(
-            f"mask must be of bool and of V's shape {V.shape}, got {known.dtype} {known.shape}"
-        )
     sparse = bool(issparse(V))
-    if sparse and known is not None:
+    if sparse and mask is not None:
         raise ValueError("a sparse V takes no mask; densify V, or draw its stored entries")
-    if not sparse:
-        V = np.asarray(V) if known is None else np.where(known, V, 0)
-    if V.ndim < 2:
-        raise ValueError(f"V must be a matrix, got shape {V.shape}")
-    V = V.astype(np.result_type(V.dtype, np.float32), copy=False)
-    entries = V.data if sparse else V
-    if not np.all((entries >= 0) & (entries < np.inf)):
-        raise ValueError("V must have finite entries that are not negative")
-    if not sparse:
-        return as_tensor(V).to(device), None if known is None else as_tensor(known).to(device)
-    if device == "cpu":
-        return Sparse(V.tocsc()), None
-    return torch.from_numpy(V.toarray()).to(device), None
+    V = as_numbers("V", V)
+    if sparse:
+        V = V.tocsc()  # Sums what is stored twice.
+        check_entries("V", V.data)
+        return (Sparse(V) if device == "cpu" else torch.from_numpy(V.toarray()).to(device)), None
+    if mask is None:
+        check_entries("V", V)
+        return as_tensor(V).to(device), None
+    known = np.asarray(mask)
+    check_mask(known, "V", V.shape)
+    V = np.where(known, V, 0)
+    check_entries("V", V)
+    return as_tensor(V).to(device), as_tensor(known).to(device)
 
 
 def as_tensor(array: np.ndarray) -> Tensor:
@@ -115,22 +115,26 @@ def as_start(
     init: Init | tuple[np.ndarray, np.ndarray], V: Matrix, rank: int, rng: np.random.Generator
 ) -> Factors:
     """The factors that ``init`` names or is."""
-    if rank < 1:
-        raise ValueError(f"rank must be at least 1, got {rank}")
+    check_count("rank", rank)
     if not isinstance(init, str):
+        if not isinstance(init, Sequence) or len(init) != 2:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f'init must be "random", "nndsvd" or (W, H), got {init!r}')
         W, H = (torch.from_numpy(np.array(x)).to(V.device, V.dtype) for x in init)
         if W.shape != (*V.shape[:-1], rank) or H.shape != (*V.shape[:-2], rank, V.shape[-1]):
             raise ValueError(
                 f"init must be W {(*V.shape[:-1], rank)} and H {(*V.shape[:-2], rank, V.shape[-1])}"
                 f", got {tuple(W.shape)} and {tuple(H.shape)}"
             )
-        if not bool((W >= 0).all() & (H >= 0).all()):
-            raise ValueError("init must have entries that are not negative")
+        for x in (W, H):
+            if not bool(((x >= 0) & (x < np.inf)).all()):
+                raise ValueError("init must have finite entries that are not negative")
         return Factors(W, H)
     if init == "random":
         return random_start(V, rank, rng)
     if init != "nndsvd":
-        raise ValueError(f'init must be "random", "nndsvd" or W and H, got {init!r}')
+        raise ValueError(f'init must be "random", "nndsvd" or (W, H), got {init!r}')
+    if len(V.shape) > 2:
+        raise ValueError("init='nndsvd' takes one matrix at a time; use 'random' for many")
     if rank > min(V.shape):
         raise ValueError(
             f"init='nndsvd' needs rank <= min(m, n) = {min(V.shape)}, got {rank}; use 'random'"

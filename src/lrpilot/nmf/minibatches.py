@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -59,8 +60,7 @@ class Columns:
         return self._residual(H, self.mask).square().sum((-2, -1))
 
     def _residual(self, H: Tensor, mask: Tensor) -> Tensor:
-        V = self.V.dense() if isinstance(self.V, Sparse) else self.V
-        return (self.W @ H) * mask - V
+        return (self.W @ H) * mask - cast(Tensor, self.V)  # a sparse V has no mask
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from lrpilot.nmf.checks import check_count, check_number, check_positive
+
 Units = Literal["columns", "entries", "all"]
 
 
@@ -48,12 +50,14 @@ class Settings:
         if isinstance(self.rate, str) and self.rate not in ("anchored", "bound"):
             raise ValueError(f'rate must be "anchored", "bound" or a number, got {self.rate!r}')
         for name in ("batch", "h_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("anchor", "rate", "cap"):
-            value = getattr(self, name)
-            if isinstance(value, int | float) and not 0 < value < math.inf:
-                raise ValueError(f"{name} must be positive and finite, got {value}")
+            check_count(name, getattr(self, name))
+        check_positive("anchor", self.anchor)
+        if not isinstance(self.rate, str):
+            check_positive("rate", self.rate)
+        if self.cap is not None:
+            check_positive("cap", self.cap)
+        check_number("ceiling", self.ceiling)
+        check_number("noise", self.noise)
         if not 0 < self.ceiling <= 1:
             raise ValueError(
                 f"ceiling must lie in (0, 1], got {self.ceiling}; above 1 no theorem holds"
@@ -79,7 +83,7 @@ def clipped_rate(
     sharpness: Tensor,
     ceiling: Tensor,
 ) -> Rate:
-    """What ``scale`` asks for, or the ceiling if that is less.
+    """What ``scale`` asks for, or the ceiling if that is less; 0 if it asks for less, or for NaN.
 
     anchor: curvature at the start (...). sharpness: curvature now (...), of which 2 / sharpness is
         the bound. Where it is 0 there is no gradient either, and the bound is taken as 0.
@@ -87,10 +91,11 @@ def clipped_rate(
     """
     bound = 2 * inverse(sharpness)
     if settings.rate == "bound":
-        return Rate(torch.minimum(scale * ceiling, ceiling) * bound, bound)
-    base = settings.anchor * inverse(anchor) if settings.rate == "anchored" else settings.rate
+        base = ceiling * bound
+    else:
+        base = settings.anchor * inverse(anchor) if settings.rate == "anchored" else settings.rate
     asked = torch.as_tensor(scale * base, dtype=bound.dtype, device=bound.device)
-    return Rate(torch.minimum(asked, ceiling * bound), bound)
+    return Rate(torch.minimum(asked.nan_to_num(nan=0.0).clamp(min=0), ceiling * bound), bound)
 
 
 def inverse(sharpness: Tensor) -> Tensor:

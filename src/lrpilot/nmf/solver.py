@@ -42,8 +42,8 @@ class Solver:
     mask: (..., m, n) of bool; entries where it is False do not count. With entries as units it is
         (m, n), and of a sparse V only the stored entries count.
 
-    After each pass over V, of ``period`` steps, the factors are balanced, and what went wrong is
-    mended and entered in ``repairs``.
+    After every ``period`` steps the factors are balanced, and what went wrong is mended and entered
+    in ``repairs``. That is a pass over V; or, with entries, as many as V has rows and columns.
     """
 
     def __init__(
@@ -59,6 +59,11 @@ class Solver:
             raise ValueError(
                 "a sparse V takes no mask; with entries as units the stored ones count"
             )
+        if mask is not None and mask.ndim > 2 and settings.units == "entries":
+            raise ValueError(
+                f"entries are drawn for all problems at once, so that mask must be (m, n), got "
+                f"{tuple(mask.shape)}; draw columns, which take a mask for each problem"
+            )
         self.V, self.mask, self.settings = V, mask, settings
         self.W, self.H = balanced(*start)
         self.records: list[Record] = []
@@ -66,9 +71,13 @@ class Solver:
         m, n = V.shape[-2:]
         self._entries = Entries.known(V, mask) if settings.units == "entries" else None
         self._count = n if self._entries is None else len(self._entries)
-        if self._count == 0 or (mask is not None and not bool(mask.any())):
+        if mask is not None and not bool(mask.any()):
             raise ValueError("the mask hides every entry of V, so there is nothing to factorise")
-        self._batch = self._count if settings.units == "all" else min(settings.batch, self._count)
+        if self._count == 0:
+            raise ValueError("a sparse V that stores nothing has no entries to draw; draw columns")
+        self._batch = (
+            self._count if settings.units == "all" else min(int(settings.batch), self._count)
+        )
         self.period = math.ceil((n if self._entries is None else m + n) / self._batch)
         self._rng = rng
         self._generator = torch.Generator(V.device).manual_seed(int(rng.integers(2**62)))

@@ -51,10 +51,6 @@ class Sparse:
         """The columns with the numbers ``at`` (b,)."""
         return Sparse(self.matrix[:, at.numpy()])
 
-    def dense(self) -> Tensor:
-        """The whole matrix with its zeros."""
-        return torch.from_numpy(self.matrix.toarray())
-
     def squared_norm(self) -> Tensor:
         """‖V‖²."""
         return torch.tensor(float(np.square(self.matrix.data).sum()), dtype=self.dtype)

@@ -111,5 +111,5 @@ def check_known(kind: str, name: str, known: Iterable[str]) -> None:
     if name not in names:
         nearest = [known for known in names if known.lower() == name.lower()]
         nearest += difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-        raise ValueError(f"unknown {kind} {name!r}; {hint}(known: {', '.join(names)})")
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        raise ValueError(f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})")

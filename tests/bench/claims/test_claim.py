@@ -63,9 +63,15 @@ def test_whatever_a_claim_names_exists_unless_it_says_that_it_does_not_yet(claim
             assert entrant.schedule in NAMED_SCHEDULES
 
 
+def test_baselines_are_compared_with_at_tuned_rates_alone():
+    for claim in FILE.claims:
+        if claim.track in ("T0", "T2", "T3"):
+            assert not {claim.method, *claim.comparators} & set(FILE.names)
+
+
 def test_every_control_says_so_and_there_are_both_kinds():
     controls = [claim for claim in FILE.claims if claim.kind == "control"]
-    assert {claim.direction for claim in controls} == {"above", "below"}
+    assert {claim.direction for claim in controls} == {"above", "below", "around"}
     assert all(claim.id.startswith("K-") for claim in controls)
 
 
@@ -82,6 +88,7 @@ def test_sets_are_spelt_out_once_each():
         ('metric = "budget-equivalent"', 'metric = "luck"', "metric of claim A must be one of"),
         ('metric = "budget-equivalent"', 'metric = "none"', "metric of claim A is none"),
         ('direction = "above"', 'direction = "up"', "direction of claim A must be one of"),
+        ('direction = "above"', 'direction = "around"', "lack of evidence would support"),
     ],
 )
 def test_a_claim_that_is_not_well_formed_is_refused_by_name(old, new, problem):

@@ -70,6 +70,20 @@ def test_over_the_same_rates_a_method_that_loses_everywhere_gains_no_range(known
     assert known["C9-trials"].estimate < 1
 
 
+def test_usable_decades_stand_beside_the_share_of_cells_that_have_none(known):
+    found = judged(rows(WORTH | {"constant": 0.4}))
+    assert found["C9-constant"].unusable == (0.0, 1.0)
+    assert known["C-lin"].unusable is None
+
+
+def test_what_is_no_share_of_a_budget_has_no_margin(known):
+    found = known["C9-constant"]
+    assert found.by_margin == ()
+    assert found.not_worse == 0
+    assert "margin" not in found.protocol
+    assert "margin 5 %" in known["C-lin"].protocol
+
+
 def test_development_and_held_out_tasks_are_told_apart_and_none_carries_the_number(known):
     found = known["C-lin"]
     assert found.development == pytest.approx(0.8, rel=0.03)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 from claim_rows import SUITE, rows
 from lrpilot.bench.claims import Findings, evaluate, load_claims
 from lrpilot.bench.claims.overview import profiles, standings
-from lrpilot.bench.claims.page import write_page
+from lrpilot.bench.claims.page import page_text, write_page
 
 ABOUT = {"command": "lrpilot claims", "suite": "known"}
 
@@ -55,6 +56,13 @@ def test_the_page_has_the_rules_and_every_picture(page):
     assert "lack of evidence refutes nothing" in text
     for picture in page.with_suffix("").iterdir():
         assert f"(claims/{picture.name})" in text
+
+
+def test_numbers_that_two_decimals_would_make_nothing_keep_two_digits(findings, verdicts):
+    parts = (("up to the bound", 0.00031), ("one family", -0.92), ("another", -1e-17))
+    told = [replace(verdicts[0], by_part=parts), *verdicts[1:]]
+    text = page_text(told, findings, ABOUT, standings(findings), {}, "claims")
+    assert "up to the bound 0.00031; one family −0.92; another 0.00 |" in text
 
 
 def test_a_page_replaces_pages_of_claims_only(page, findings, verdicts, tmp_path):

@@ -31,3 +31,10 @@ def test_a_claim_above_a_threshold_is_ruled_by_interval_tasks_p_and_parts(
 )
 def test_a_claim_below_a_threshold_is_the_mirror_image(bounds, expected):
     assert rule(bounds, 0.9, "below", tasks=3, adjusted_p=0.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"), [(BELOW, "refuted"), (ABOVE, "refuted"), (ACROSS, "supported")]
+)
+def test_a_control_around_a_threshold_holds_if_the_interval_has_it_within(bounds, expected):
+    assert rule(bounds, 0.9, "around", tasks=3, adjusted_p=0.0) == expected

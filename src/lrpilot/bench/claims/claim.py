@@ -47,8 +47,9 @@ class Claim:
     track: T0 as shipped, T1 tuned, T2 the response to the rate, T3 expected best of a few trials.
     method: a schedule, or a name of `names`. comparators: what it is compared with, cell by cell.
     families: of optimizers in which it is tested; all that the suite has, if empty.
-    threshold: of the metric; direction: "above" or "below", on which side the claim places it.
-    margin: which share of the budget counts as equal within a cell.
+    threshold: of the metric; direction: "above" or "below", on which side the claim places it, or,
+        for a control alone, "around": the interval has the threshold within it.
+    margin: which share of the budget counts as equal within a cell, where budgets are compared.
     target: to be reached fastest: the loss that the tuned reference reaches with this share of
         the budget.
     refuted_by: what would refute it, in words.
@@ -77,12 +78,17 @@ class Claim:
             ("kind", self.kind, ("claim", "control")),
             ("track", self.track, TRACKS),
             ("metric", self.metric, get_args(Metric)),
-            ("direction", self.direction, ("above", "below")),
+            ("direction", self.direction, ("above", "below", "around")),
         ):
             if value not in known:
                 raise ValueError(
                     f"{name} of claim {self.id} must be one of {', '.join(known)}, got {value!r}"
                 )
+        if self.direction == "around" and self.kind != "control":
+            raise ValueError(
+                f"direction of claim {self.id} is around, which lack of evidence would support; "
+                f"say above or below, or make it a control"
+            )
         if self.metric == "none" and not self.untested:
             raise ValueError(
                 f"metric of claim {self.id} is none, which nothing can decide; give one, or say in "

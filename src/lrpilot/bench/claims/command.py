@@ -69,13 +69,19 @@ def run_claims(
 
     rows_path: a file of result rows; nothing is trained then.
     store_path: otherwise, where trials are kept. Those that it lacks are run.
-    save_path: where to write the rows, if anywhere.
+    save_path: where to write the rows of trials, if anywhere.
     command: what was called; the rows keep it.
     study_path: rows of the robustness study; None for those beside ``rows_path``, if there are.
 
-    Raises ValueError for an unknown suite, or rows that are of another; StoreError.
+    Raises ValueError for an unknown suite, rows that are of another, or rows to be read and saved;
+    StoreError.
     """
     check_known("suite", suite_name, SUITES)
+    if rows_path is not None and save_path is not None:
+        raise ValueError(
+            f"--rows {rows_path} judges rows that are there, so there are none to --save to "
+            f"{save_path}; leave one out"
+        )
     suite = SUITES[suite_name]
     if rows_path is None:
         about, rows = trained(suite, store_path, save_path, engine, console, command)

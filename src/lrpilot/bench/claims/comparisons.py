@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import nctdtr
 
 from lrpilot.bench.claims.claim import Claim
 from lrpilot.bench.claims.findings import (
@@ -23,12 +24,15 @@ from lrpilot.bench.claims.findings import (
 from lrpilot.bench.results import ResultRow
 from lrpilot.bench.statistics.paired import CellVerdict
 from lrpilot.bench.statistics.reference import ReferenceCurve
-from lrpilot.bench.statistics.response import expected_best, robustness_range
+from lrpilot.bench.statistics.response import USABLE, expected_best, robustness_range
 from lrpilot.bench.statistics.speed import LONGEST, compute_adjusted, steps_to_target
 from lrpilot.bench.statistics.stats import CONFIDENCE, t_quantile
 
 # By level, so that -1 is the last.
 LEVELS: tuple[CellVerdict, ...] = ("undecided", "not worse", "better", "worse")
+FARTHEST = 30.0  # standard errors between equal and the margin: the power is 1 there
+# Metrics of which no share of the budget is a margin: their cells are better, worse or undecided.
+WITHOUT_MARGIN = ("faster", "faster per compute", "usable decades")
 TRIALS = 3  # of the metric "expected best of 3"
 
 
@@ -53,23 +57,29 @@ class Comparison:
 def compared(
     claim: Claim, findings: Findings, cell: Cell, entrant: Entrant, other: Entrant
 ) -> Comparison | None:
-    """The comparison by the claim's metric; None if either was not run, or not in full."""
+    """The comparison by the claim's metric; None if either was not run, or not in full.
+
+    An entrant beside itself is the first half of its seeds beside the second, which share no run.
+    """
     track: Track = "T0" if claim.track == "T0" else "T1" if claim.track == "T1" else "T2"
     mine, theirs = (findings.scores(cell, one, track) for one in (entrant, other))
     if mine is None or theirs is None:
         return None
     if mine is theirs:
-        theirs = _of_other_seeds(theirs)
+        if len(findings.suite.evaluation_seeds) < 2:
+            return None
+        mine, theirs = _halves(mine)
     measured = MEASURES[claim.metric](claim, findings, cell, mine, theirs)
     if measured is None:
         return None
     differences, uninformative = measured
+    margin = 0.0 if claim.metric in WITHOUT_MARGIN else claim.margin
     return Comparison(
         cell=cell,
         comparator=other.label(cell.family),
         differences=differences,
         uninformative=uninformative,
-        verdicts=verdicts_of(differences, uninformative, claim.margin),
+        verdicts=verdicts_of(differences, uninformative, margin),
         mine=mine,
         theirs=theirs,
     )
@@ -86,11 +96,17 @@ def verdicts_of(differences: Array, uninformative: Mask, margin: float) -> tuple
     return tuple(LEVELS[_weaker(one, other)] for one, other in pairs)
 
 
-def ceiling_of(comparison: Comparison, margin: float) -> tuple[CellVerdict, ...]:
-    """The verdicts if the method equalled the other on average and scattered as it does."""
-    differences = comparison.differences
-    equal = differences - differences.mean(axis=1, keepdims=True)
-    return verdicts_of(equal, comparison.uninformative, margin)
+def shares_if_equal(comparison: Comparison, margin: float) -> Array:
+    """By rate, how probably a method that equals the other in truth would be shown not worse.
+
+    That is the power of the verdict's own one-sided t test against the margin, at the standard
+    error that the seeds have. Where pairs are uninformative, it is the lesser of the power on all
+    pairs and that on the informative ones.
+    """
+    bound = math.log1p(-margin)
+    differences, without = comparison.differences, comparison.uninformative
+    everything = _powers(differences, np.ones_like(without), bound)
+    return np.minimum(everything, _powers(differences, ~without, bound))
 
 
 def steps_taken(
@@ -118,6 +134,11 @@ def decades(scores: Scores, seed: int) -> float:
     return robustness_range(scores.lrs, scores.budget_equivalents[:, seed].tolist()).decades
 
 
+def without_usable(scores: Scores) -> float:
+    """In which share of the seeds not one rate is usable, so that the range is none."""
+    return float((scores.budget_equivalents < USABLE).all(axis=0).mean())
+
+
 def expected_log_best(scores: Scores, seed: int, trials: int) -> float:
     """Expected ln budget-equivalent after so many random rates, the best chosen on validation."""
     losses = [rows[seed].validation_loss for rows in scores.rows]
@@ -128,15 +149,31 @@ def expected_log_best(scores: Scores, seed: int, trials: int) -> float:
 
 def _levels(differences: Array, counted: Mask, bound: float) -> NDArray[np.intp]:
     """Of each row, the level of the verdict on the differences that are counted."""
+    count, means, errors, quantiles = _moments(differences, counted)
+    halves = quantiles * errors
+    level = np.where(means - halves > 0, 2, np.where(means - halves > bound, 1, 0))
+    level = np.where((level == 0) & (means + halves < bound), -1, level)
+    return np.where(count < 2, 0, level)
+
+
+def _powers(differences: Array, counted: Mask, bound: float) -> Array:
+    """Of each row, the probability that its lower bound is above ``bound`` if its mean is 0."""
+    count, _, errors, quantiles = _moments(differences, counted)
+    # Without an error the mean is its own lower bound, and infinitely many errors above.
+    distances = np.divide(-bound, errors, out=np.full_like(errors, np.inf), where=errors > 0)
+    shown = 1 - nctdtr(np.maximum(count - 1, 1), np.minimum(distances, FARTHEST), quantiles)
+    return np.where(count < 2, 0.0, shown)
+
+
+def _moments(differences: Array, counted: Mask) -> tuple[NDArray[np.intp], Array, Array, Array]:
+    """Of each row's counted ones: how many, mean, standard error, Student's t at `CONFIDENCE`."""
     count = counted.sum(axis=1)
     some = np.maximum(count, 1)
     means = np.where(counted, differences, 0.0).sum(axis=1) / some
     squares = np.where(counted, differences - means[:, None], 0.0) ** 2
     errors = np.sqrt(squares.sum(axis=1) / np.maximum(count - 1, 1) / some)
-    halves = np.array([t_quantile(CONFIDENCE, max(n, 2)) for n in count.tolist()]) * errors
-    level = np.where(means - halves > 0, 2, np.where(means - halves > bound, 1, 0))
-    level = np.where((level == 0) & (means + halves < bound), -1, level)
-    return np.where(count < 2, 0, level)
+    quantiles = np.array([t_quantile(CONFIDENCE, max(n, 2)) for n in count.tolist()])
+    return count, means, errors, quantiles
 
 
 def _weaker(one: int, other: int) -> int:
@@ -223,12 +260,18 @@ def _log_speed(mine: float | None, theirs: float | None) -> float:
     return min(max(math.log(theirs / mine), -longest), longest)
 
 
-def _of_other_seeds(scores: Scores) -> Scores:
-    """The same entrant's runs, each in the place of the seed before: a second set of its own."""
+def _halves(scores: Scores) -> tuple[Scores, Scores]:
+    """The first half of the seeds and the second; the last of an odd number is in neither."""
+    half = len(scores.rows[0]) // 2
+    first, second = slice(half), slice(half, 2 * half)
+    return _of_seeds(scores, first), _of_seeds(scores, second)
+
+
+def _of_seeds(scores: Scores, seeds: slice) -> Scores:
     return Scores(
         lrs=scores.lrs,
-        rows=tuple((*rows[1:], *rows[:1]) for rows in scores.rows),
-        budget_equivalents=np.roll(scores.budget_equivalents, -1, axis=1),
-        clipped=np.roll(scores.clipped, -1, axis=1),
-        lost=np.roll(scores.lost, -1, axis=1),
+        rows=tuple(rows[seeds] for rows in scores.rows),
+        budget_equivalents=scores.budget_equivalents[:, seeds],
+        clipped=scores.clipped[:, seeds],
+        lost=scores.lost[:, seeds],
     )

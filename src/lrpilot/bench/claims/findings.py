@@ -23,7 +23,6 @@ from lrpilot.bench.suite import (
 )
 from lrpilot.bench.trial import EVALUATIONS
 from lrpilot.bench.tuning import Choice, tune
-from lrpilot.optimizers.packaged import SHIPPED_LR
 from lrpilot.tasks import find_task
 from lrpilot.tasks.protocol import Split
 
@@ -138,8 +137,9 @@ class Findings:
     def scores(self, cell: Cell, entrant: Entrant, track: Track) -> Scores | None:
         """What an entrant reaches by the rules of a track; None if a run of it is missing.
 
-        T0: at the rate that the optimizer is shipped with. T1: at its best rate. T2: at every rate
-        of the response, which baselines do not have.
+        T0: at the rate that the optimizer is shipped with, if the response has it. T1: at its best
+        rate. T2: at every rate of the response. Baselines have T1 alone: they run at no rate that
+        was not chosen by its outcome.
         """
         key = (cell, entrant, track)
         if key not in self._scores:
@@ -167,15 +167,16 @@ class Findings:
         )
 
     def _rates(self, cell: Cell, entrant: Entrant, track: Track) -> tuple[float, ...]:
+        if track == "T1":
+            choice = self.tuned(cell.task, entrant)
+            return () if choice is None else (choice.lr,)
+        if entrant.optimizer != cell.family:
+            return ()
+        nominal = nominal_lr(find_task(cell.task), cell.family)
+        response = grid(nominal, self.suite.response_points)
         if track == "T2":
-            nominal = nominal_lr(find_task(cell.task), entrant.optimizer)
-            points = self.suite.response_points
-            return grid(nominal, points) if entrant.optimizer == cell.family else ()
-        if track == "T0":
-            lr = SHIPPED_LR.get(entrant.optimizer, SHIPPED_LRS.get(cell.family))
-            return () if lr is None else (lr,)
-        choice = self.tuned(cell.task, entrant)
-        return () if choice is None else (choice.lr,)
+            return response
+        return tuple(lr for lr in response if lr == SHIPPED_LRS.get(cell.family))
 
     def _was_run(self, cell: Cell) -> bool:
         reference = Entrant(cell.family, BUDGET_REFERENCE)

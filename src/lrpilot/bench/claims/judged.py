@@ -5,11 +5,19 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from statistics import fmean
 
 import numpy as np
 
 from lrpilot.bench.claims.claim import UNITS, Claim, ClaimsFile
-from lrpilot.bench.claims.comparisons import Comparison, ceiling_of, compared, verdicts_of
+from lrpilot.bench.claims.comparisons import (
+    WITHOUT_MARGIN,
+    Comparison,
+    compared,
+    shares_if_equal,
+    verdicts_of,
+    without_usable,
+)
 from lrpilot.bench.claims.findings import Cell, Entrant, Findings, Scores
 from lrpilot.bench.claims.rules import MIN_TASKS, Bounds
 from lrpilot.bench.claims.sampling import (
@@ -152,10 +160,13 @@ class _Judged:
                 "; to the loss that the tuned reference reaches with "
                 f"{share or f'{claim.target:g} of the budget'}"
             )
-        return (
-            f"{claim.track}, {words}; {', '.join(families)}; {len(suite.evaluation_seeds)} paired "
-            f"seeds; margin {claim.margin:.0%}{extra}"
-        ).replace("%", " %")
+        count = len(suite.evaluation_seeds)
+        seeds = f"{count} paired seeds"
+        if claim.comparators == (claim.method,):
+            seeds = f"{count // 2} seeds beside {count // 2} others"
+        if claim.metric not in WITHOUT_MARGIN:
+            extra = f"; margin {claim.margin:.0%}{extra}".replace("%", " %")
+        return f"{claim.track}, {words}; {', '.join(families)}; {seeds}{extra}"
 
     def _counted(self, verdict: Verdict) -> Verdict:
         verdicts = [one for each in self.admitted for one in each.verdicts]
@@ -168,8 +179,12 @@ class _Judged:
                 for row in (scores.rows[0][0] for scores in mine)
             ]
             edges = sum(choice is not None and choice.at_edge for choice in choices)
+        unusable = None
+        if self.claim.metric == "usable decades":
+            unusable = (fmean(map(without_usable, mine)), fmean(map(without_usable, theirs)))
         return replace(
             verdict,
+            unusable=unusable,
             cells=len(verdicts),
             better=verdicts.count("better"),
             not_worse=verdicts.count("not worse"),
@@ -186,14 +201,13 @@ class _Judged:
         """With what stands beside the number."""
         average, interquartile, improvement = beside(self.claim.metric, self.admitted)
         found = without_a_task(self.claim.metric, self.admitted)
+        margins = () if self.claim.metric in WITHOUT_MARGIN else (self.claim.margin, *MARGINS)
         verdict = replace(
             verdict,
             average=average,
             interquartile=interquartile,
             improvement=improvement,
-            by_margin=tuple(
-                (margin, *self._at_margin(margin)) for margin in (self.claim.margin, *MARGINS)
-            ),
+            by_margin=tuple((margin, *self._at_margin(margin)) for margin in margins),
             without_low=None if found is None else (found.low, found.low_without),
             without_high=None if found is None else (found.high, found.high_without),
         )
@@ -203,15 +217,12 @@ class _Judged:
         return verdict
 
     def _at_margin(self, margin: float) -> tuple[float, float]:
-        """The share not worse at another margin, and what it would be if the method were equal."""
+        """The share not worse at another margin, and the one to expect of an equal method."""
         shown = (
             verdicts_of(each.differences, each.uninformative, margin) for each in self.admitted
         )
-        equal = (ceiling_of(each, margin) for each in self.admitted)
-        return (
-            share_of(one for verdicts in shown for one in verdicts),
-            share_of(one for verdicts in equal for one in verdicts),
-        )
+        equal = np.concatenate([shares_if_equal(each, margin) for each in self.admitted])
+        return share_of(one for verdicts in shown for one in verdicts), float(equal.mean())
 
     def _on(self, tasks: Sequence[str]) -> float | None:
         """The number on ``tasks`` alone; None if none of them was run."""

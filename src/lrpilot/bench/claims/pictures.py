@@ -29,10 +29,23 @@ from lrpilot.bench.statistics.response import USABLE
 from lrpilot.bench.statistics.speed import LONGEST, performance_profile
 from lrpilot.bench.suite import BUDGET_REFERENCE
 
-# At most as many as there are colours; those of GreedyLR are dashed.
+# At most as many as there are colours.
 FEATURED = (
     *("linear", "cosine", "wsd20", "constant"),
     *("greedy", "greedy-cooldown", "greedy-untuned", "transformers-greedy"),
+)
+# GreedyLR's lie on the others', broken, so that both are seen where they coincide.
+BROKEN = {
+    "greedy": (0.0, (4, 3)),
+    "greedy-cooldown": (0.0, (6, 2)),
+    "greedy-untuned": (0.0, (1, 1)),
+    "transformers-greedy": (0.0, (6, 2, 1, 2)),
+}
+# Beside each other in pairs: few enough to be read, with one of each kind that claims name.
+PAIRED = (
+    *FEATURED,
+    *("step", "line-search", "schedule-free-sgd", "schedule-free-adamw"),
+    *("hypergradient-sgd-parameter", "hypergradient-adam-parameter"),
 )
 STYLE = {
     "svg.hashsalt": "lrpilot",  # names in the file, which are random otherwise
@@ -45,14 +58,15 @@ STYLE = {
     "grid.color": "#e6e6e6",
     "axes.axisbelow": True,
 }
-EMPTY = "#f0f0f0"  # a place where nothing was run
+EMPTY = "#cccccc"  # a place where nothing was run
 
 
 CAPTIONS = {
     "profiles.svg": (
         "Performance profiles: in which share of the cells a method reaches a target within so "
         "many times the steps of the fastest method there, forward passes charged. Left: the loss "
-        "of the tuned reference at the full budget; right: at half of it."
+        "of the tuned reference at the full budget; right: at half of it. Methods that reach it in "
+        "no cell lie at 0, one upon another (each dashed otherwise)."
     ),
     "responses.svg": (
         "Response to the initial rate: budget-equivalent against the rate, in multiples of the "
@@ -65,11 +79,13 @@ CAPTIONS = {
     ),
     "wins.svg": (
         "How probable it is that the row's method beats the column's: random admissible cell, "
-        "random paired seed, each at its best rate."
+        "random paired seed, each at its best rate. A choice of the methods in the table. "
+        "Grey: itself, or a method of another family, with which it shares no cell."
     ),
     "tasks.svg": (
         "Budget-equivalent of each method over the reference's, by family and task, each at its "
-        "best rate. Bracketed tasks cannot tell schedules apart under that family."
+        "best rate. Grey was not run: baselines compete in one family. Bracketed tasks cannot tell "
+        "schedules apart under that family."
     ),
 }
 
@@ -106,9 +122,10 @@ def _line(axes: Axes, name: str, x: Sequence[float], y: Sequence[float], *, step
         y,
         label=name,
         color=COLOURS[FEATURED.index(name) % len(COLOURS)],
-        linestyle="--" if "greedy" in name else "-",
+        linestyle=BROKEN.get(name, "-"),
+        zorder=3 if name in BROKEN else 2,
         drawstyle="steps-post" if steps else "default",
-        linewidth=1.6,
+        linewidth=1.6 if name in BROKEN else 2,
     )
 
 
@@ -126,7 +143,7 @@ def _profiles(findings: Findings) -> Figure:
         axes.set(
             xlabel="steps over the fewest",
             title="to the loss at the full budget" if target == 1 else "at half of it",
-            ylim=(0, 1),
+            ylim=(-0.02, 1.02),
             xlim=(1, LONGEST),
         )
     panels[0].set_ylabel("share of cells")
@@ -166,15 +183,15 @@ def _trials(standings: Sequence[Standing]) -> Figure:
 
 
 def _wins(findings: Findings, standings: Sequence[Standing]) -> Figure:
-    names = [standing.name for standing in standings]
+    names = [standing.name for standing in standings if standing.name in PAIRED]
     values = np.full((len(names), len(names)), np.nan)
     for row, name in enumerate(names):
         for column, other in enumerate(names):
             ratios = [] if row == column else list(log_ratios(findings, name, other).values())
             if ratios:
                 values[row, column] = np.mean((np.sign(ratios) + 1) / 2)
-    size = 0.3 * len(names)
-    figure = Figure(figsize=(size + 3.2, size + 1.9), layout="constrained")
+    size = 0.38 * len(names)
+    figure = Figure(figsize=(size + 2.6, size + 2.6), layout="constrained")
     axes: Axes = figure.subplots()
     _heat(axes, values, (0.0, 1.0), names, names)
     for (row, column), value in np.ndenumerate(values):
@@ -186,7 +203,7 @@ def _wins(findings: Findings, standings: Sequence[Standing]) -> Figure:
                 f"{100 * value:.0f}",
                 ha="center",
                 va="center",
-                fontsize=6.5,
+                fontsize=8.5,
                 color="white" if dark else "black",
             )
     axes.set_title("% of paired runs in which the row beats the column")
@@ -215,6 +232,7 @@ def _tasks(findings: Findings, standings: Sequence[Standing]) -> Figure:
         if columns:
             axes.text(fmean(columns), -0.8, family, ha="center", va="bottom")
     bar = figure.colorbar(image, ax=axes, shrink=0.7, ticks=[-1.5, -1, 0, 1, 1.5])
+    bar.set_label("budget-equivalent over the reference's")
     bar.ax.set_yticklabels(["≤ 0.35", "0.5", "1", "2", "≥ 2.8"])
     return figure
 

@@ -45,7 +45,8 @@ def rule(
 
     Otherwise a claim is *mixed* if one family of optimizers or one comparator by itself supports it
     by its interval and another refutes it, and *undecided* if not. A claim without rows is *not
-    tested*. Controls are no claims: they are judged by their interval alone.
+    tested*. Controls are no claims: they are judged by their interval alone, and one that places a
+    number around a threshold holds if the interval has it within.
     """
     if tasks >= MIN_TASKS and adjusted_p <= LEVEL:
         side = _side(bounds, threshold, direction)
@@ -60,6 +61,8 @@ def _side(
 ) -> Literal["supported", "refuted"] | None:
     above = bounds.low > threshold
     below = bounds.possible < threshold
+    if direction == "around":
+        return "refuted" if above or below else "supported"
     if direction == "above":
         return "supported" if above else "refuted" if below else None
     return "supported" if below else "refuted" if above else None

@@ -21,8 +21,11 @@ class Verdict:
     runs, lost, lost_by_comparators: runs of the method, those of them that did not end, and the
         comparators' that did not.
     edges: of the method's cells, those whose best rate is still at the edge of its grid.
-    by_margin: for the claim's margin and wider ones, the share not worse, and what it would be if
-        the method equalled the others and scattered as it does: seeds and margin allow no more.
+    unusable: in which share of its cells and seeds the method has no usable rate, and in which the
+        comparators have none; of usable decades only.
+    by_margin: for the claim's margin and wider ones, the share not worse, and the one to expect of
+        a method that equals the others in truth and scatters as this one does. Empty where no share
+        of the budget is compared.
     strict, strict_null: the share by the 1 % yardstick, and that of an equal method.
     average, interquartile, improvement: mean, mean of the middle half of the cells, and chance to
         beat a comparator with a paired seed, of what the metric compares; ratios geometrically.
@@ -67,6 +70,7 @@ class Verdict:
     lost: int = 0
     lost_by_comparators: int = 0
     edges: int = 0
+    unusable: tuple[float, float] | None = None
     by_margin: tuple[tuple[float, float, float], ...] = ()
     strict: float | None = None
     strict_null: float | None = None
@@ -89,7 +93,7 @@ class Verdict:
 
 
 def number(verdict: Verdict) -> str:
-    """The claim's number with its interval and unit, or a dash."""
+    """The claim's number with its interval, its unit and what it must be read with, or a dash."""
     if verdict.estimate is None or verdict.low is None or verdict.high is None:
         return "-"
     digits = 4 if 0 < verdict.high < 0.01 else 2
@@ -97,7 +101,11 @@ def number(verdict: Verdict) -> str:
         f"{value:.{digits}f}".replace("-", "−")
         for value in (verdict.estimate, verdict.low, verdict.high)
     )
-    return f"{estimate} [{low}, {high}] {verdict.unit}"
+    text = f"{estimate} [{low}, {high}] {verdict.unit}"
+    if verdict.unusable is not None:
+        mine, theirs = (f"{100 * share:.0f} %" for share in verdict.unusable)
+        text += f"; no usable rate in {mine} of cells and seeds, {theirs} of the comparator's"
+    return text
 
 
 class Judgement(NamedTuple):

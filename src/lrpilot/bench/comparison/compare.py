@@ -12,6 +12,7 @@ from lrpilot.bench.engines.engine import Engine
 from lrpilot.bench.engines.local import Finished
 from lrpilot.bench.engines.progress import Display, tell_failure
 from lrpilot.bench.store import Store
+from lrpilot.bench.trial import trial_count
 
 
 def compare(
@@ -25,7 +26,7 @@ def compare(
     trials = plan.trials
     missing = trials if fresh else store.missing(trials)
     console.print(
-        f"{len(trials)} trials: {len(trials) - len(missing)} already in {store.path}, "
+        f"{trial_count(len(trials))}: {len(trials) - len(missing)} already in {store.path}, "
         f"{len(missing)} to run on {engine.place}",
         highlight=False,
     )

@@ -20,7 +20,7 @@ from typing import cast
 import torch
 
 from lrpilot.bench.batched.program import run_batch, runs_per_batch
-from lrpilot.bench.engines.local import Advanced, Finished, run_trials
+from lrpilot.bench.engines.local import Advanced, Finished, check_limits, run_trials
 from lrpilot.bench.trial import Outcome, Trial, error_text
 from lrpilot.tasks import TrainingTask, find_task
 
@@ -50,6 +50,7 @@ class Engine:
             raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {kind!r}")
         if address is not None and kind != "ray":
             raise ValueError(f"address {address!r} is of a Ray cluster; add --engine ray")
+        check_limits(time_limit, memory_limit=None)
         self.kind = kind
         self.workers = workers
         self.address = address

@@ -21,7 +21,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from lrpilot.bench.training_function import is_function
-from lrpilot.bench.trial import Outcome, Trial, run_trial
+from lrpilot.bench.trial import MEMORY_CURE, Outcome, Trial, run_trial
 
 try:
     import resource
@@ -149,8 +149,8 @@ class Worker:
                 error += f" ({signal.Signals(-code).name})"
         if code == -getattr(signal, "SIGKILL", 9):
             error += (
-                ": somebody killed it, most likely the system, as the trial needed more memory "
-                "than there was; run fewer trials at once, or a smaller model or batch"
+                f": somebody killed it, most likely the system, as the trial needed more memory "
+                f"than there was; {MEMORY_CURE}"
             )
         return self._failed(error)
 
@@ -164,8 +164,8 @@ def check_limits(time_limit: float | None, memory_limit: int | None) -> None:
     """Raises ValueError for a limit that no trial could keep, or that cannot be imposed here."""
     if time_limit is not None and not 0 < time_limit < math.inf:
         raise ValueError(
-            f"time_limit must be positive and finite, got {time_limit:g}; give seconds, or None "
-            f"for no limit"
+            f"time_limit must be positive and finite, got {time_limit:g}; give seconds, or leave "
+            f"it out for no limit"
         )
     if memory_limit is not None and memory_limit < LEAST_MEMORY:
         raise ValueError(

@@ -75,8 +75,8 @@ def explain_file(path: Path, filters: Filters) -> list[Explained]:
     try:
         with path.open("rb") as file:
             head = file.read(len(SQLITE))
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error}") from None
+    except OSError as error:  # whose text has the path once more
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
     if head == SQLITE:
         return list(_from_store(path, filters))
     if any(choice is not None for choice in filters):

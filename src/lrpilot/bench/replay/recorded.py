@@ -48,7 +48,9 @@ def read_losses(path: Path, column: str | None = None) -> Recording:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:  # whose text has the path once more
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
         raise ValueError(f"cannot read {path}: {error}") from None
     rows = list(_rows(path, text))
     if not rows:

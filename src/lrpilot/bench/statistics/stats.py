@@ -40,7 +40,8 @@ def verdict(losses: Sequence[float], reference: Sequence[float], margin: float =
 
     "good or better" if the one-sided 95 % upper bound of the mean paired difference is below the
     margin; "worse" if its lower bound is above; otherwise "undecided". Losing more runs than the
-    reference is "worse"; losing fewer is no win by itself: the runs that both finished decide.
+    reference is "worse", losing as many or fewer, but some, "undecided". That the reference alone
+    loses runs is no win by itself: the seeds that both finished decide.
 
     >>> verdict([1.00, 1.01, 0.99], reference=[1.01, 1.00, 1.00])
     'good or better'

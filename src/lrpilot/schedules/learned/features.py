@@ -29,6 +29,7 @@ NAMES = (
 
 FAST, SLOW = 0.5, 0.15  # weights of the newest window in the moving averages
 LEAST_ALIGNMENT = 0.01
+LARGEST = 8.0  # that a feature can become, in either direction
 TINY = 1e-12  # of the first loss: what no difference is divided by less than
 
 Number = Any
@@ -132,8 +133,8 @@ def features(
 
 
 def squashed(x: Number, xp: Any) -> Number:
-    """The sign of ``x`` times ln(1 + |x|), at most 8 in size."""
-    return xp.sign(x) * xp.minimum(xp.log1p(abs(x)), 8.0)
+    """The sign of ``x`` times ln(1 + |x|), at most `LARGEST` in size."""
+    return xp.sign(x) * xp.minimum(xp.log1p(abs(x)), LARGEST)
 
 
 def logarithm(x: Number, xp: Any) -> Number:

@@ -1,0 +1,92 @@
+"""What policies are trained on: stacks of random problems, and the actions that they allow."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+
+import numpy as np
+
+from lrpilot.learning.net_cells import NetCell, data_of, problem_of, random_cell
+from lrpilot.learning.net_runs import NetRuns, stacked
+from lrpilot.learning.nmf_runs import NMFRuns, random_matrices, random_setting
+from lrpilot.learning.paired import Draw
+from lrpilot.schedules.learned.policy import Action
+
+KINDS = ("nmf", "net")
+
+BASE_OF: Mapping[str, str] = {"nmf": "cosine", "net": "warmup-linear"}
+ACTION_OF: Mapping[str, Action] = {
+    "nmf": Action(kind="anchored", size=4.5, limit=4.5),
+    "net": Action(kind="steps", size=math.log(1.6), limit=math.log(50)),
+}
+
+NMF_PROBLEMS = 16  # per stack
+TRAINING_CELLS = range(64)
+VALIDATION_CELLS = range(64, 80)  # policies are chosen on these
+WRONG = 10.0  # factor by which a base rate may be off
+RATES = 4  # per stack of networks, evenly over the logarithm of that range
+TRAINING_SEEDS = 800  # so many different starts of a cell
+
+
+def nmf_stack(rng: np.random.Generator, copies: int, *, problems: int = NMF_PROBLEMS) -> NMFRuns:
+    """Factorisations of a random setting, each ``copies`` times."""
+    setting = random_setting(rng)
+    return NMFRuns(
+        random_matrices(setting, problems, rng),
+        setting.rank,
+        total_steps=setting.total_steps,
+        rng=rng,
+        noise=setting.noise,
+        batch=setting.batch,
+        copies=copies,
+    )
+
+
+def net_stack(
+    rng: np.random.Generator,
+    copies: int,
+    *,
+    rates: int = RATES,
+    cells: range = TRAINING_CELLS,
+) -> NetRuns:
+    """Networks of a random cell at ``rates`` base rates, each ``copies`` times, from one start."""
+    cell = random_cell(int(rng.choice(cells)))
+    at = (np.arange(rates) + rng.uniform(0, 1, rates)) / rates  # one in each part of the range
+    lrs = tuned_lr(cell) * WRONG ** (2 * at - 1)
+    problem = problem_of(cell, int(rng.integers(TRAINING_SEEDS)), data_of(cell))
+    return stacked(
+        [problem],
+        lrs.tolist(),
+        optimizer=cell.optimizer,
+        total_steps=cell.total_steps,
+        copies=copies,
+    )
+
+
+STACKS: Mapping[str, Draw] = {"nmf": nmf_stack, "net": net_stack}
+
+
+def validation_draw(kind: str, number: int) -> Draw:
+    """The stack of number ``number`` that policies are chosen on, the same at every call.
+
+    None of its problems is trained on.
+    """
+    if kind == "nmf":
+        return lambda rng, copies: nmf_stack(np.random.default_rng([number, 1]), copies)
+    cells = range(VALIDATION_CELLS[number], VALIDATION_CELLS[number] + 1)
+    return lambda rng, copies: net_stack(np.random.default_rng([number, 1]), copies, cells=cells)
+
+
+def tuned_lr(cell: NetCell) -> float:
+    """The best base rate for cosine, as `lrpilot.learning.tuned` found it."""
+    return _tuned()[cell.seed]
+
+
+@cache
+def _tuned() -> dict[int, float]:
+    text = (resources.files("lrpilot.learning") / "cells.csv").read_text(encoding="utf-8")
+    return {int(row["cell"]): float(row["lr"]) for row in csv.DictReader(text.splitlines())}
