@@ -1,14 +1,14 @@
 """Policies on the command line: by name, and by the path of a file."""
 
+import importlib
 import json
 import math
-import sqlite3
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from lrpilot.bench.engines import ray as ray_engine
+from lrpilot.bench import Store
 from lrpilot.bench.trial import Trial
 from lrpilot.cli import app
 from lrpilot.schedules import Guard, Learned, named_schedule
@@ -39,11 +39,9 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def settings() -> set[str]:
-    database = sqlite3.connect("runs.db")
-    found = {row[0] for row in database.execute("SELECT settings FROM trials")}
-    database.close()
-    return found
+def settings() -> list[str]:
+    with Store(Path("runs.db")) as store:
+        return [text for (text,) in store.select("SELECT settings FROM rows")]
 
 
 def test_a_name_makes_a_guarded_policy():
@@ -117,6 +115,7 @@ def test_a_policy_that_cannot_be_read_is_one_line_and_exit_code_2(here, command,
 
 def test_a_node_of_a_cluster_is_told_the_whole_path_and_holds_the_same_policy(here, monkeypatch):
     pytest.importorskip("ray")
+    ray_engine = importlib.import_module("lrpilot.bench.engines.ray")
     trial = Trial(
         task="noisy-quadratic",
         task_version="1",
