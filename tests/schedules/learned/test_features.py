@@ -30,6 +30,25 @@ def shown(windows, xp=Numbers, scale=1.0, shift=0.0):
     return dict(zip(NAMES, features(seen, 3, 0.5, 0.1, -0.2, xp), strict=True))
 
 
+def test_a_course_worked_by_hand():
+    """Averages 3 (fast) and 3.7 (slow), noise √½, gained 1, standard error √⅓."""
+    assert shown([[4.5, 3.5], [2.5, 1.5]]) == pytest.approx(
+        {
+            "progress": 0.5,
+            "offset": 0.1,
+            "action": -0.2,
+            "evidence": math.log(1 + 2 * math.sqrt(3)),
+            "trend": math.log(1 + 0.7 * math.sqrt(3)),
+            "speed": math.log(1 + 20 * 0.7),
+            "setback": 0.0,
+            "noise": math.log(math.sqrt(0.5)) / 5,
+            "noise growth": 0.0,
+            "level": math.log(3 / 4) / 3,
+            "alignment": math.log(0.3) / 2,
+        }
+    )
+
+
 @given(windows=courses, power=st.integers(-40, 40))
 def test_a_power_of_two_times_the_loss_changes_no_feature(windows, power):
     assert shown(windows) == shown(windows, scale=2.0**power)

@@ -118,8 +118,13 @@ def test_the_rate_is_not_raised_by_falling_back():
 
 
 def test_a_state_of_a_policy_with_a_wider_limit_is_held_within_the_limit():
-    state = STEPS.init()._replace(offset=700.0)
-    assert STEPS.update(state, Signal(1.0)).scale == STEPS.base_at(1) * math.exp(math.log(10))
+    between_decisions = STEPS.init()._replace(offset=800.0, until=9)
+    for state in (between_decisions, between_decisions._replace(until=1)):
+        after = STEPS.update(state, Signal(1.0))
+        assert after.scale == STEPS.base_at(1) * math.exp(math.log(10))
+    for state in (STEPS.init()._replace(offset=-800.0), between_decisions):
+        _, moved = extend(STEPS, state, 500, "stretch")
+        assert 0.01 / 10 <= moved.scale * (1 + 1e-12) <= 0.1 * (1 + 1e-9)
 
 
 def test_without_a_horizon_the_base_is_constant_after_its_warmup():
