@@ -5,28 +5,38 @@ The numbers are medians of repetitions that take turns in one process, since mac
 a step. "seen": each call is one step of the optimizer, whose hook, which its own step would call,
 is part of the time.
 
+Then: what one update of a trained policy's schedule costs, in processor time, with and without a
+decision, by the sizes of the policy's hidden layers.
+
     .venv/bin/python benchmarks/step_cost.py
 """
 
+import itertools
 import random
 import statistics
+import time
 import timeit
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn, optim
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from transformers import GreedyLR as TransformersGreedyLR
 
-from lrpilot.schedules import Greedy, Plateau, Signal
+from lrpilot.schedules import Cosine, Greedy, Learned, OpenLoop, Plateau, Policy, Signal
+from lrpilot.schedules.learned.features import NAMES
 from lrpilot.torch import ScheduledLR
 
 CALLS = 200
 REPETITIONS = 301
 GROUPS = (1, 10, 100)
 HOOK = "stepped(optimizer, (), {})"
+LAYERS = ((), (16,), (32, 32))
+HORIZON = 100_000  # steps; windows are long, so that nearly all steps are between decisions
 
 
 class CountState(NamedTuple):
@@ -74,7 +84,13 @@ def ours(schedule, groups: int, *, seen: bool) -> Contestant:
 
 
 def contestants(groups: int) -> dict[str, Contestant]:
-    schedules = {"nothing": Count(), "Plateau()": Plateau(), "Greedy()": Greedy()}
+    schedules = {
+        "nothing": Count(),
+        "Plateau()": Plateau(),
+        "Greedy()": Greedy(),
+        "OpenLoop(Cosine())": OpenLoop(Cosine(), HORIZON),
+        "Learned()": Learned(HORIZON, drawn(16)),
+    }
     return {
         "ReduceLROnPlateau": Contestant(ReduceLROnPlateau(sgd(groups)).step),
         "transformers.GreedyLR": Contestant(TransformersGreedyLR(sgd(groups), min_lr=1e-4).step),
@@ -85,6 +101,43 @@ def contestants(groups: int) -> dict[str, Contestant]:
         },
         "the hook alone": replace(ours(Count(), groups, seen=True), code=HOOK),
     }
+
+
+def drawn(*hidden: int) -> Policy:
+    """A policy whose weights nobody has trained."""
+    rng = np.random.default_rng(0)
+    sizes = [len(NAMES), *hidden, 1]
+    weights = [rng.normal(size=shape) / 10 for shape in itertools.pairwise(sizes)]
+    weights[0][NAMES.index("alignment")] = 0  # which nobody measures in torch
+    return Policy(
+        name="drawn", weights=tuple(weights), biases=tuple(np.zeros(n) for n in sizes[1:])
+    )
+
+
+def processor_time(function: Callable[[], object]) -> float:
+    """Microseconds per call, the median of repetitions."""
+    found: list[float] = []
+    for _ in range(REPETITIONS // 10):
+        began = time.process_time()
+        for _ in range(10 * CALLS):
+            function()
+        found.append((time.process_time() - began) / (10 * CALLS) * 1e6)
+    return statistics.median(found)
+
+
+def decisions() -> None:
+    print("\nmicroseconds of processor time per update of Learned\n")
+    print(f"{'hidden layers':34}{'a step':>10}{'a decision':>14}")
+    chance = random.Random(0)
+    for hidden in LAYERS:
+        learned = Learned(HORIZON, drawn(*hidden))
+        state = learned.init()
+        for _ in range(HORIZON // 50):
+            state = learned.update(state, Signal(chance.gauss(1.0, 0.1)))
+        due, signal = state._replace(until=state.step + 1), Signal(1.0)
+        step = processor_time(partial(learned.update, state, signal))
+        decision = processor_time(partial(learned.update, due, signal))
+        print(f"{', '.join(map(str, hidden)) or 'none':34}{step:>10.2f}{decision:>14.2f}")
 
 
 def main() -> None:
@@ -115,3 +168,4 @@ def main() -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     main()
+    decisions()

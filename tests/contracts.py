@@ -13,7 +13,18 @@ from typing import Any
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from lrpilot.schedules import OpenLoop, Phases, Plateau, Schedule, Signal, State, pack, unpack
+from lrpilot.schedules import (
+    Guard,
+    Learned,
+    OpenLoop,
+    Phases,
+    Plateau,
+    Schedule,
+    Signal,
+    State,
+    pack,
+    unpack,
+)
 from lrpilot.schedules.greedy import Greedy, NoiseGreedy, ThresholdGreedy
 
 LARGEST = 1.7e308
@@ -107,6 +118,10 @@ def bounds(schedule: Schedule[Any]) -> tuple[float, float]:
             return schedule.min_scale, schedule.max_scale
         case Plateau():
             return schedule.min_scale, 1.0
+        case Learned():
+            return 0.0, math.exp(schedule.limit)
+        case Guard():
+            return bounds(schedule.schedule)
         case Phases():
             return 0.0, max(bounds(one.content)[1] for one in schedule.phases)
         case _:
@@ -116,8 +131,10 @@ def bounds(schedule: Schedule[Any]) -> tuple[float, float]:
 def horizon(schedule: Schedule[Any]) -> float | None:
     """In optimizer steps."""
     match schedule:
-        case OpenLoop():
+        case OpenLoop() | Learned():
             return schedule.total_steps
+        case Guard():
+            return horizon(schedule.schedule)
         case Phases():
             return schedule.total and schedule.total.count
         case _:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from lrpilot.schedules import NAMED_SCHEDULES
+from lrpilot.schedules.learned.features import NAMES
+from lrpilot.schedules.learned.policy import BASES
 
 ROOT = Path(__file__).parents[1]
 SPEC = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
@@ -36,11 +38,18 @@ def test_the_readme_is_short_and_its_python_runs():
         exec(compile(block, "README.md", "exec"), names)
 
 
-@pytest.mark.parametrize("page", ["schedules.md", "torch.md", "nmf.md"])
+@pytest.mark.parametrize("page", ["schedules.md", "torch.md", "nmf.md", "learned.md"])
 def test_the_first_example_of_a_page_runs(page):
     text = (ROOT / "docs" / page).read_text()
     first = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[0]
     exec(compile(first, page, "exec"), {})
+
+
+def test_what_a_policy_sees_is_documented_by_name():
+    text = (ROOT / "docs" / "learned.md").read_text()
+    table = text.split("## What it sees")[1].split("##")[0]
+    assert re.findall(r"^\| ([a-z ]+) \|", table, flags=re.MULTILINE)[1:] == list(NAMES)
+    assert [f"`{base}`" for base in BASES] == re.findall(r"one of (.*) \|", text)[0].split(", ")
 
 
 def test_links_between_pages_lead_somewhere():

@@ -345,6 +345,7 @@ def list_schedules() -> None:
     table = plain_table("schedule", "settings over 1,000 steps")
     for name in NAMED_SCHEDULES:
         table.add_row(name, repr(named_schedule(name, 1000)))
+    table.add_row("learned:FILE", "as learned, with the policy in a file")
     stdout().print(table)
 
 

@@ -12,7 +12,19 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from lrpilot.nmf import StochasticNMF
-from lrpilot.schedules import NAMED_SCHEDULES, Constant, Greedy, OpenLoop, cooldown, named_schedule
+from lrpilot.schedules import (
+    NAMED_SCHEDULES,
+    Constant,
+    Greedy,
+    Guard,
+    Learned,
+    OpenLoop,
+    cooldown,
+    named_schedule,
+)
+from lrpilot.schedules.learned.policy import as_tensors
+from lrpilot.schedules.learned.tensor_file import write_tensors
+from policies import random_policy, still_policy
 
 
 def matrix(n=120, p=15, rank=3, seed=0):
@@ -75,6 +87,32 @@ def test_the_schedule_sees_the_loss_and_its_scale_is_taken():
     assert seen == list(model.losses_)
     shares = model.lrs_ / (0.75 * model.bounds_)
     assert shares == pytest.approx([0.5, 0.25])
+
+
+def test_learned_is_the_policy_for_factorisations():
+    settings = {"max_iter": 3, "batch_size": 40, "random_state": 0}
+    learned = StochasticNMF(3, schedule="learned", **settings).fit(matrix())
+    named = StochasticNMF(3, schedule="learned:nmf", **settings).fit(matrix())
+    assert np.array_equal(learned.lrs_, named.lrs_)
+    steps = learned.n_steps_
+    given = StochasticNMF(3, schedule=Guard(Learned(steps, "nmf")), **settings).fit(matrix())
+    assert np.array_equal(learned.lrs_, given.lrs_)
+
+
+def test_a_policy_from_a_file_decides_the_rate(tmp_path):
+    path = tmp_path / "mine.safetensors"
+    settings = {"max_iter": 5, "batch_size": 40, "random_state": 0, "rate": "bound"}
+    path.write_bytes(write_tensors(as_tensors(still_policy(base="cosine"))))
+    still = StochasticNMF(3, schedule=f"learned:{path}", **settings).fit(matrix())
+    cosine = StochasticNMF(3, schedule="cosine", **settings).fit(matrix())
+    assert np.array_equal(still.lrs_, cosine.lrs_)
+    path.write_bytes(write_tensors(as_tensors(random_policy(base="cosine"))))
+    drawn = StochasticNMF(3, schedule=f"learned:{path}", **settings).fit(matrix())
+    assert not np.array_equal(drawn.lrs_, cosine.lrs_)
+    assert (drawn.lrs_ <= 0.75 * drawn.bounds_ * (1 + 1e-12)).all()
+    for name in ("learned", f"learned:{path}"):
+        model = StochasticNMF(3, schedule=name, random_state=0)
+        assert not hasattr(model, "partial_fit")
 
 
 def test_pieces_teach_what_the_whole_does_and_the_schedule_goes_on():

@@ -15,8 +15,9 @@ from contracts import (
     plateaus,
     streams,
 )
-from lrpilot.schedules import NAMED_SCHEDULES, Plateau, named_schedule
+from lrpilot.schedules import NAMED_SCHEDULES, Guard, Learned, Plateau, named_schedule
 from lrpilot.schedules.greedy import NoiseGreedy, ThresholdGreedy
+from policies import random_policy
 
 LOSS_DRIVEN = {
     "greedy": NoiseGreedy(),
@@ -40,6 +41,15 @@ LOSS_DRIVEN = {
     "plateau, cooling": Plateau(factor=0.5, patience=1, cooldown=3, window=3),
     "plateau, of scores": Plateau(factor=0.5, patience=0, mode="max"),
 }
+# They follow a plan as well, so that a loss that is not finite still moves them on.
+LEARNED = {
+    "learned": Learned(60, random_policy(8)),
+    "learned, anchored": Learned(60, random_policy(kind="anchored", base="cosine")),
+    "learned, clipped": Learned(60, random_policy(squash="clip", base="one-cycle", seed=1)),
+    "learned, deep": Learned(1000, random_policy(8, 4, seed=2)),
+    "learned, without horizon": Learned(None, random_policy(8)),
+    "learned, guarded": Guard(Learned(60, random_policy(8))),
+}
 DRAWN = [
     pytest.param(greedies(), id="any threshold"),
     pytest.param(noise_greedies(), id="any greedy"),
@@ -52,7 +62,9 @@ NAMED = [
     for total_steps in (1, 37)
 ]
 
-on_every_schedule = pytest.mark.parametrize("schedules", [*NAMED, *FIXED, *DRAWN])
+POLICIES = [pytest.param(st.just(value), id=name) for name, value in LEARNED.items()]
+
+on_every_schedule = pytest.mark.parametrize("schedules", [*NAMED, *FIXED, *POLICIES, *DRAWN])
 on_loss_driven_schedules = pytest.mark.parametrize("schedules", [*FIXED, *DRAWN])
 
 

@@ -25,7 +25,7 @@ from lrpilot.nmf.factors import Factors
 from lrpilot.nmf.rates import Settings
 from lrpilot.nmf.solver import Solver
 from lrpilot.schedules.checks import check_schedule
-from lrpilot.schedules.named import named_schedule
+from lrpilot.schedules.named import LEARNED, named_schedule
 from lrpilot.schedules.openloop import InverseSqrt, Linear, OpenLoop
 from lrpilot.schedules.protocol import Schedule, Signal
 
@@ -60,9 +60,10 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     n_components: number of parts, at least 1; None for one per feature.
     init: "random", or "nndsvd", which needs n_components <= min(n_samples, n_features).
-    schedule: what decides the rate: a schedule of `lrpilot`, the name of one, or None, which is
-        linear to 0 in ``fit`` and 1/√(1 + t/100) over the steps t in ``partial_fit``. Whatever it
-        asks for is clipped at 0.75 of the largest rate that is sure to be stable.
+    schedule: what decides the rate: a schedule of `lrpilot`, the name of one ("learned" is the
+        policy for factorisations), or None, which is linear to 0 in ``fit`` and 1/√(1 + t/100) over
+        the steps t in ``partial_fit``. Whatever it asks for is clipped at 0.75 of the largest rate
+        that is sure to be stable.
     rate: what the schedule multiplies: "anchored", "bound" or an absolute rate, as
         `lrpilot.nmf.Settings` has them.
     batch_size: samples in a minibatch; more than there are is all of them.
@@ -239,7 +240,8 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         if schedule is None:
             return STREAM if steps is None else OpenLoop(Linear(), total_steps=steps)
         if isinstance(schedule, str):
-            return named_schedule(schedule, total_steps=steps or FAR)
+            name = LEARNED + "nmf" if schedule == "learned" else schedule
+            return named_schedule(name, total_steps=steps or FAR)
         check_schedule(schedule)
         return schedule
 

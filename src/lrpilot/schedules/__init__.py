@@ -1,4 +1,12 @@
-"""What the learning rate should be: schedules as values, over the standard library alone."""
+"""What the learning rate should be: schedules as values, over the standard library alone.
+
+A trained policy (`Learned`) needs NumPy, which is loaded when one is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from lrpilot.schedules.checkpoint import pack, unpack
 from lrpilot.schedules.decisions import Decision, DecisionLog
@@ -29,6 +37,9 @@ from lrpilot.schedules.plateau import Plateau, PlateauState
 from lrpilot.schedules.preview import lr_at, preview
 from lrpilot.schedules.protocol import Schedule, Signal, State
 
+if TYPE_CHECKING:
+    from lrpilot.schedules.learned import Learned, Policy, load_policy
+
 __all__ = [
     "NAMED_SCHEDULES",
     "WSD",
@@ -42,6 +53,7 @@ __all__ = [
     "Greedy",
     "Guard",
     "InverseSqrt",
+    "Learned",
     "Linear",
     "OneCycle",
     "OpenLoop",
@@ -49,6 +61,7 @@ __all__ = [
     "Phases",
     "Plateau",
     "PlateauState",
+    "Policy",
     "Polynomial",
     "RandomRates",
     "Schedule",
@@ -62,6 +75,7 @@ __all__ = [
     "epochs",
     "extend",
     "improves",
+    "load_policy",
     "lr_at",
     "named_schedule",
     "pack",
@@ -74,3 +88,17 @@ __all__ = [
     "unpack",
     "warmup",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs NumPy."""
+    if name not in ("Learned", "Policy", "load_policy"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module("lrpilot.schedules.learned"), name)
+    except ModuleNotFoundError as error:
+        if error.name != "numpy":
+            raise
+        raise ModuleNotFoundError(
+            f"{name} needs NumPy, which is not installed; pip install numpy", name="numpy"
+        ) from error

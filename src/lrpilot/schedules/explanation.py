@@ -31,6 +31,15 @@ _TREND_WORDS: Mapping[str, str] = {
     "raise": "raised: the loss fell beyond doubt",
     "lower": "lowered: the loss rose beyond doubt",
 }
+# Of a policy, which moves the rate against its base schedule. The state that decided is known by
+# its count of decisions.
+_POLICY = "decisions"
+_POLICY_WORDS: Mapping[str, str] = {
+    "raise": "raised by the policy against its base schedule",
+    "lower": "lowered by the policy against its base schedule",
+    "fallback": "back to the base schedule: under the policy the loss came back above its start",
+}
+_SAW = ("action", "offset", "seen.last", "seen.fast", "seen.slow", "seen.best", "seen.noise")
 # Statistics that are told, by the last part of their name; the log has all.
 _TOLD = ("level", "reference", "z", "brake", "alarms", "total", "group", "to")
 
@@ -115,6 +124,12 @@ def describe(decision: Decision) -> str:
     'lowered: the loss was not better than the reference 11 times in a row (reference 2.5)'
     """
     counter = COUNTER.get(decision.reason, "")
+    if decision.reason in _POLICY_WORDS:
+        facts = _own(decision, _POLICY)
+        if _POLICY in facts:
+            told = [f"{name.split('.')[-1]} {facts.get(name, 0.0):.5g}" for name in _SAW]
+            words = f"{_POLICY_WORDS[decision.reason]}{_such_moves(facts)}"
+            return f"{words} ({', '.join(told)})"
     facts = _own(decision, counter)
     if decision.reason == "ignore":
         losses = _several(int(facts["losses"]), "loss that was", "losses that were")
@@ -130,8 +145,7 @@ def describe(decision: Decision) -> str:
             words += ", if only from block to block"
     if counter in facts and (facts[counter] > 1 or "z" not in facts):
         words += f" {_several(int(facts[counter]), 'time', 'times')} in a row"
-    if facts.get("moves", 1) > 1:
-        words += f"; {facts['moves']} such moves, one a step"
+    words += _such_moves(facts)
     if "best" in facts:
         # What replaced the reference is the level; a best that stayed is the reference.
         facts.setdefault("level" if "reference" in facts else "reference", facts["best"])
@@ -139,10 +153,16 @@ def describe(decision: Decision) -> str:
     return f"{words} ({', '.join(told)})" if told else words
 
 
+def _such_moves(facts: Mapping[str, float]) -> str:
+    moves = facts.get("moves", 1)
+    return f"; {moves} such moves, one a step" if moves > 1 else ""
+
+
 def _own(decision: Decision, counter: str) -> dict[str, float]:
     """The statistics of the state that has the counter, which may be inside others, and the log's.
 
-    Others may give the same names another meaning; only ``z`` is taken from around it as well.
+    Others may give the same names another meaning; only ``z`` is taken from around it as well, and
+    ``seen`` from inside.
     """
     paths = {
         name.removesuffix(counter)
@@ -156,6 +176,8 @@ def _own(decision: Decision, counter: str) -> dict[str, float]:
         here = f"{place}." if place else ""
         if here == path or name == "moves" or (name == "z" and path.startswith(here)):
             facts[name] = value
+        elif here == f"{path}seen.":
+            facts[f"seen.{name}"] = value
     return facts
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from lrpilot.schedules.durations import (
     TOLERANCE,
@@ -22,6 +22,20 @@ from lrpilot.schedules.spans import Fall, Phase, PhaseState, wants_horizon
 How = Literal["stretch", "keep", "recool"]
 
 
+@runtime_checkable
+class Stretches(Protocol):
+    """A schedule with a horizon of its own, of which it is one curve, as a policy's is."""
+
+    @property
+    def total_steps(self) -> int | None:
+        """The horizon, in optimizer steps."""
+        ...
+
+    def stretched(self, state: Any, total_steps: int) -> tuple[Schedule[Any], State]:
+        """The same over another horizon, and the state in it."""
+        ...
+
+
 def extend(
     schedule: Schedule[Any], state: State, total: int | Amount, how: How
 ) -> tuple[Schedule[Any], State]:
@@ -38,6 +52,7 @@ def extend(
 
     Raises ValueError if the schedule has no horizon, or if the new one is too short for what has
     elapsed or is planned. `OpenLoop` stretches; one over a `WSD` becomes phases for the other two.
+    `Learned` stretches, and its policy keeps what it saw and decided.
     """
     if how not in get_args(How):
         raise ValueError(f'how must be "stretch", "keep" or "recool", got {how!r}')
@@ -50,6 +65,8 @@ def extend(
             longer = OpenLoop(schedule.shape, int(goal.count))
             return longer, OpenLoopState(longer.scale_at(state.step), step=state.step)
         schedule, state = _in_phases(schedule, state.step, how)
+    if isinstance(schedule, Stretches) and schedule.total_steps is not None:
+        return _one_curve(schedule, state, goal, how)
     if not isinstance(schedule, Phases) or not isinstance(state, PhasesState):
         raise ValueError(
             f"{type(schedule).__name__} has no horizon to extend; phases have one, such as "
@@ -110,6 +127,19 @@ def _guarded(
     """The guard, as it stands, over what its schedule has become."""
     scale = inner.scale * state.brake
     return replace(guard, schedule=schedule), state._replace(scale=scale, inner=inner)
+
+
+def _one_curve(
+    schedule: Stretches, state: Any, goal: Amount, how: How
+) -> tuple[Schedule[Any], State]:
+    if how != "stretch":
+        raise ValueError(
+            f"{schedule!r} is one curve over its horizon, without a part that could take the added "
+            f'time as how="{how}" asks; use "stretch", or leave its horizon open and have phases, '
+            f"such as (phase(...) >> cooldown(0.2)).over(10_000)"
+        )
+    _check_elapsed(state.step, "steps", goal)
+    return schedule.stretched(state, int(goal.count))
 
 
 def _stretched(schedule: Phases, state: PhasesState, goal: Amount) -> tuple[Phases, PhasesState]:

@@ -20,6 +20,8 @@ from typing import Any, cast
 from lrpilot.bench.engines.local import Advanced, Finished, Worker, check_limits
 from lrpilot.bench.training_function import check_function, is_function
 from lrpilot.bench.trial import Outcome, Trial
+from lrpilot.schedules import load_policy
+from lrpilot.schedules.named import LEARNED, policy_file
 
 try:
     import ray
@@ -62,7 +64,8 @@ def run_trials_on_ray(
     start, up to ten times. A trial that crashes its process has failed, as there. Closing the
     iterator cancels the trials in flight, and so does the end of this process, however it ends.
 
-    Nodes need lrpilot in the same version, and the file of a training function at the same path.
+    Nodes need lrpilot in the same version, and the files of training functions and policies at the
+    same paths.
     Raises ValueError if the cluster does not answer within 15 s or has no CPU left, if a node has
     no such file or another one, and for a limit that cannot be kept.
     """
@@ -218,6 +221,7 @@ class _Place:
     def run(self, trial: Trial) -> Generator[float | Outcome, None, None]:
         if is_function(trial.task):
             self._check(trial)
+        check_policy(trial)
         if self.worker is not None and self.worker.may_take(trial):
             self.worker.start(trial)
         else:
@@ -264,9 +268,28 @@ def _lives(node: str | None) -> bool:
     return False
 
 
+def check_policy(trial: Trial) -> None:
+    """Raise ValueError unless the policy of the trial, if it has one, is here as it was there."""
+    file = policy_file(trial.schedule)
+    if file is None:
+        return
+    node, cure = socket.gethostname(), "every node needs the same policy at the same path"
+    try:
+        policy = load_policy(file)
+    except ValueError as error:
+        raise ValueError(f"on node {node}: {error}; {cure}") from None
+    if repr(policy) not in trial.settings:
+        raise ValueError(f"{file} differs on node {node} from the file here; {cure}")
+
+
 def _located(trial: Trial) -> Trial:
-    """With the whole path of its training function: a node has another working directory."""
-    return replace(trial, task=os.path.abspath(trial.task)) if is_function(trial.task) else trial
+    """With the whole paths of its files: a node has another working directory."""
+    if is_function(trial.task):
+        trial = replace(trial, task=os.path.abspath(trial.task))
+    file = policy_file(trial.schedule)
+    if file is not None:
+        trial = replace(trial, schedule=LEARNED + os.path.abspath(file))
+    return trial
 
 
 @contextmanager

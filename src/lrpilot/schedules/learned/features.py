@@ -125,8 +125,8 @@ def features(
         squashed(ahead / error, xp),
         squashed(20 * ahead / gained, xp),
         xp.minimum((seen.fast - seen.best) / gained, 2.0),
-        between(xp.log(noise / gained) / 5, -2.0, 0.0, xp),
-        between(xp.log(noise / xp.maximum(seen.noise_slow, tiny)), -2.0, 2.0, xp),
+        between(logarithm(noise / gained, xp) / 5, -2.0, 0.0, xp),
+        between(logarithm(noise / xp.maximum(seen.noise_slow, tiny), xp), -2.0, 2.0, xp),
         between(xp.log((abs(seen.fast) + tiny) / (abs(seen.first) + tiny)) / 3, -2.0, 2.0, xp),
         xp.log(xp.maximum(seen.alignment, LEAST_ALIGNMENT)) / 2,
     )
@@ -137,6 +137,11 @@ def squashed(x: Number, xp: Any) -> Number:
     return xp.sign(x) * xp.minimum(xp.log1p(abs(x)), LARGEST)
 
 
+def logarithm(x: Number, xp: Any) -> Number:
+    """ln of ``x``, and of 1e-5, below every bound here, if ``x`` is less or 0."""
+    return xp.log(xp.maximum(x, 1e-5))
+
+
 def between(x: Number, low: float, high: float, xp: Any) -> Number:
     """``x``, or the bound that it exceeds."""
     return xp.minimum(xp.maximum(x, low), high)
@@ -145,4 +150,4 @@ def between(x: Number, low: float, high: float, xp: Any) -> Number:
 def has_lost_everything(seen: Seen, xp: Any) -> Number:
     """Whether the losses are back above where they began, beyond what noise explains."""
     gained = xp.maximum(seen.first - seen.best, 0.0)
-    return seen.fast > seen.first + 0.5 * gained + 4 * seen.noise
+    return seen.fast > seen.first + 0.5 * gained + 6 * seen.noise

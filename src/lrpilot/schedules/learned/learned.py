@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Self, cast
 
 from lrpilot.schedules.checks import check_count
 from lrpilot.schedules.learned.features import (
@@ -18,13 +18,17 @@ from lrpilot.schedules.learned.features import (
     seen_with,
 )
 from lrpilot.schedules.learned.policy import BASES, Policy, load_policy
+from lrpilot.schedules.openloop import Shape
 from lrpilot.schedules.protocol import Signal
 
 # A window has a tenth of the steps so far, within these shares of the horizon: about 60 decisions
 # in a run, closer together at its beginning, where a wrong rate has to be put right soon.
 SHORTEST, GROWTH, LONGEST = 1 / 200, 1 / 10, 1 / 40
+LEAST = 4  # losses in a window: of fewer the noise is not known
+BEGINNING, BEGUN = 100, 0.05  # steps of the warm-up, and the base's progress then, there
 UNKNOWN = 2000  # steps of the horizon that windows are measured by where there is none
 FALLING_BACK = 0.5  # of the offset is left at each decision once the policy is not trusted any more
+LARGEST = 1e140  # beyond this a loss counts as not finite: the sums of a window must not overflow
 
 
 class LearnedState(NamedTuple):
@@ -53,13 +57,14 @@ class Learned:
     """Follow the policy's base schedule, and depart from it as the policy decides.
 
     The scale is the base's, times exp(offset). At the end of each window of steps (a tenth of the
-    steps so far, within 0.5 % and 2.5 % of the horizon) the policy sees what the losses have shown
+    steps so far, within 0.5 % and 2.5 % of the horizon, 4 at least) the policy sees what the losses have shown
     and moves the offset, reason "raise" or "lower". Between decisions the scale follows the base.
 
     Envelope: the offset stays within the policy's limit. If the losses are back above where they
     began, the policy has failed: it is not asked again, and its offset, unless negative, is taken
-    back by half at each window, reason "fallback". Losses that are not finite are ignored; a
-    `Guard` around the schedule brakes for them.
+    back by half at each window, reason "fallback". Losses that are not finite are ignored, reason
+    "ignore": the plan moves on, and the policy never sees them; a `Guard` around the schedule
+    brakes for them.
 
     total_steps: the horizon, in optimizer steps. None if it is not known: the base is then constant
         after a warm-up of 100 steps, and the policy decides as at the beginning of a long run; let
@@ -71,20 +76,29 @@ class Learned:
     total_steps: int | None = None
     policy: Policy | str | Path = "net"
 
+    # Looked up once; not settings.
+    needs: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    base: Shape = field(init=False, repr=False, compare=False)
+    limit: float = field(init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
         if self.total_steps is not None:
             check_count("total_steps", self.total_steps, least=1, cure="count the optimizer steps")
-        object.__setattr__(self, "policy", load_policy(self.policy))
+        policy = load_policy(self.policy)
+        needs = ("loss", "alignment") if policy.sees_alignment else ("loss",)
+        found = {"policy": policy, "needs": needs, "base": BASES[policy.base]}
+        for name, value in (found | {"limit": policy.action.limit}).items():
+            object.__setattr__(self, name, value)
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The loss; and the alignment of gradients, if the policy was trained with it."""
-        return ("loss", "alignment") if self.sees_alignment else ("loss",)
+    def stretched(self, state: LearnedState, total_steps: int) -> tuple[Self, LearnedState]:
+        """The same policy over another horizon, and the state in it: what it saw and decided stays.
 
-    @property
-    def sees_alignment(self) -> bool:
-        """Whether the policy reads how successive gradients are aligned."""
-        return cast("Policy", self.policy).sees_alignment
+        The window under way ends no later than one that began now would.
+        """
+        longer = replace(self, total_steps=total_steps)
+        until = min(state.until, state.step + window_after(state.step, total_steps))
+        scale = longer._scale(state.step, state.offset)
+        return longer, state._replace(scale=scale, reason="plan", until=until)
 
     def init(self) -> LearnedState:
         """State before the first step."""
@@ -92,33 +106,32 @@ class Learned:
 
     def base_at(self, step: int) -> float:
         """The scale of the base schedule at optimizer step ``step``, counted from 0."""
-        shape = BASES[cast("Policy", self.policy).base]
         if self.total_steps is None:
-            return max(min(shape(0.05 * min(step / 100, 1.0)), 1.0), 0.0)
-        return shape(min(step / self.total_steps, 1.0))
+            return self.base(BEGUN * min(step / BEGINNING, 1.0)) / self.base(BEGUN)
+        return self.base(min(step / self.total_steps, 1.0))
 
     def update(self, state: LearnedState, signal: Signal) -> LearnedState:
         """State after one more step."""
-        loss, step = signal.loss, state.step + 1
-        if math.isfinite(loss):
-            apart = (loss - state.loss) ** 2 if state.losses else 0.0
-            state = state._replace(
-                reason="plan",
-                losses=state.losses + 1,
-                total=state.total + loss,
-                squares=state.squares + apart,
-                loss=loss,
-            )
-        else:
-            state = state._replace(reason="ignore")
-        if self.sees_alignment and math.isfinite(signal.alignment):
-            state = state._replace(
-                aligned=state.aligned + signal.alignment, alignments=state.alignments + 1
-            )
-        if step >= state.until and state.losses:
-            state = self._decided(state, step)
-        scale = self.base_at(step) * math.exp(state.offset)
-        return state._replace(scale=scale, step=step)
+        loss, step = float(signal.loss), state.step + 1  # NumPy's own has other arithmetic
+        scale = self._scale(step, state.offset)
+        if not -LARGEST < loss < LARGEST:
+            return state._replace(scale=scale, reason="ignore", step=step)
+        # By position, since `_replace` would double the cost of a step.
+        (_, _, _, offset, action, trusted, decisions, until) = state[:8]
+        losses, total, squares, last, aligned, alignments, seen = state[8:]
+        if losses:
+            squares += (loss - last) ** 2
+        # The first step has no step before it, whatever is said of its gradient.
+        if step > 1 and "alignment" in self.needs and -2 < signal.alignment < 2:
+            aligned, alignments = aligned + float(signal.alignment), alignments + 1
+        window = (losses + 1, total + loss, squares, loss, aligned, alignments, seen)
+        past = (scale, "plan", step, offset, action, trusted, decisions, until)
+        state = tuple.__new__(LearnedState, (*past, *window))
+        return self._decided(state, step) if step >= until else state
+
+    def _scale(self, step: int, offset: float) -> float:
+        # A state may come from a policy with a wider limit.
+        return self.base_at(step) * math.exp(min(max(offset, -self.limit), self.limit))
 
     def _decided(self, state: LearnedState, step: int) -> LearnedState:
         """State with the offset that holds from now on, and a new window."""
@@ -126,7 +139,7 @@ class Learned:
         alignment = state.aligned / state.alignments if state.alignments else 1.0
         window = closed(state.losses, state.total, state.squares, alignment)
         seen = seen_with(state.seen, window, Numbers) if state.decisions else begun(window)
-        trusted = state.trusted and not has_lost_everything(seen, Numbers)
+        trusted = bool(state.trusted) and not has_lost_everything(seen, Numbers)
         if trusted:
             progress = 0.0 if self.total_steps is None else min(step / self.total_steps, 1.0)
             share = state.offset / policy.action.limit
@@ -137,8 +150,10 @@ class Learned:
         else:
             action, offset = 0.0, min(state.offset, state.offset * FALLING_BACK)
             reason = "fallback"
+        has_moved = offset != state.offset or trusted != bool(state.trusted)
         return state._replace(
-            reason=reason if offset != state.offset else "plan",
+            scale=self._scale(step, offset),
+            reason=reason if has_moved else "plan",
             offset=offset,
             action=action,
             trusted=int(trusted),
@@ -157,13 +172,13 @@ def window_after(step: int, total_steps: int | None) -> int:
     """How many steps the window lasts that begins after ``step`` steps."""
     horizon = UNKNOWN if total_steps is None else total_steps
     longest = max(horizon * LONGEST, step * LONGEST if total_steps is None else 0)
-    return max(round(min(max(GROWTH * step, SHORTEST * horizon), longest)), 1)
+    return max(round(min(max(GROWTH * step, SHORTEST * horizon), longest)), LEAST)
 
 
 def closed(count: int, total: Any, squares: Any, alignment: Any) -> Window:
     """The window of ``count`` losses, floats or arrays, with this sum and these squares.
 
-    With one loss nothing is known of the noise, which is then taken for 0.
+    With one loss, as the last window may have, the noise is taken for 0.
     """
     noise = (squares / (2 * max(count - 1, 1))) ** 0.5
     return Window(total / count, noise, alignment, count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import itertools
 import math
@@ -19,11 +20,13 @@ from lrpilot.schedules.checks import check_known
 from lrpilot.schedules.learned import features
 from lrpilot.schedules.learned.features import Number
 from lrpilot.schedules.learned.tensor_file import TensorFile, read_tensors, write_tensors
-from lrpilot.schedules.openloop import WSD, Cosine, Linear, OneCycle, Shape
+from lrpilot.schedules.named import SHIPPED
+from lrpilot.schedules.openloop import WSD, Cosine, Linear, Shape
 
 FORMAT = "lrpilot-policy"
 FORMAT_VERSION = 1
-SHIPPED = ("net", "nmf")
+LARGEST_WEIGHT = 1e6  # in size; a sum of products of larger ones may overflow
+LARGEST_FILE = 10_000_000  # bytes; a policy's is below 100,000
 
 Array = NDArray[np.float32]
 Kind = Literal["steps", "anchored"]
@@ -34,7 +37,6 @@ BASES: Mapping[str, Shape] = {
     "cosine": Cosine(),
     "warmup-linear": WSD(warmup=0.05, decay=0.95, shape=Linear()),
     "warmup-cosine": WSD(warmup=0.05, decay=0.95, shape=Cosine()),
-    "one-cycle": OneCycle(),
 }
 """What a policy's actions depart from, by name."""
 
@@ -83,16 +85,23 @@ class Policy:
     def __post_init__(self) -> None:
         check_known("base schedule", self.base, BASES)
         check_known("squash", self.squash, ("tanh", "clip"))
-        sizes = [len(features.NAMES), *(len(bias) for bias in self.biases)]
-        shapes = [weight.shape for weight in self.weights]
-        if not shapes or shapes != list(itertools.pairwise(sizes)) or sizes[-1] != 1:
+        for name in ("weights", "biases"):
+            object.__setattr__(self, name, tuple(map(_frozen, getattr(self, name))))
+        shapes = [array.shape for array in self.weights]
+        sizes = [len(features.NAMES), *(array.size for array in self.biases)]
+        is_flat = all(array.ndim == 1 for array in self.biases)
+        if not (is_flat and shapes == list(itertools.pairwise(sizes)) and sizes[1:][-1:] == [1]):
             raise ValueError(
-                f"policy {self.name}: layers of the shapes {shapes} do not lead from "
-                f"{len(features.NAMES)} features to one action"
+                f"layers with weights of the shapes {shapes} and biases of the shapes "
+                f"{[array.shape for array in self.biases]} do not lead from {sizes[0]} features "
+                f"to one action"
             )
         for array in (*self.weights, *self.biases):
-            if not np.isfinite(array).all():
-                raise ValueError(f"policy {self.name} has weights that are not finite")
+            if not (np.abs(array) <= LARGEST_WEIGHT).all():
+                raise ValueError(
+                    f"weights must be finite and at most {LARGEST_WEIGHT:g} in size, got "
+                    f"{array.flat[np.argmin(np.abs(array) <= LARGEST_WEIGHT)]:g}"
+                )
 
     @cached_property
     def sees_alignment(self) -> bool:
@@ -102,10 +111,9 @@ class Policy:
     def act(self, seen: tuple[float, ...]) -> float:
         """The action in [-1, 1] for the features of one run."""
         x = np.array(seen, dtype=np.float32)
-        *hidden, last = zip(self.weights, self.biases, strict=True)
-        for weight, bias in hidden:
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             x = np.tanh(x @ weight + bias)
-        out = float((x @ last[0] + last[1])[0])
+        out = (x @ self.weights[-1] + self.biases[-1]).item()
         return math.tanh(out) if self.squash == "tanh" else min(max(out, -1.0), 1.0)
 
     def moved(self, offset: float, action: float) -> float:
@@ -137,53 +145,49 @@ def moved(action: Action, offset: Number, a: Number, xp: Any) -> Number:
 def load_policy(source: str | Path | Policy) -> Policy:
     """The policy called ``source``, one of `SHIPPED`, or the one in a file.
 
-    A file is read, never run, and checked throughout. Raises ValueError if it is damaged, or for
-    other features than this release has; FileNotFoundError if there is none.
+    A file is read, never run, and checked throughout. Raises ValueError, which names the file, if
+    there is none, if it is damaged, or if it is for other features than this release has.
     """
     if isinstance(source, Policy):
         return source
     if isinstance(source, str) and source in SHIPPED:
         return _shipped(source)
-    path = Path(source)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no policy {str(source)!r}: it is neither a file nor one of those that come with "
-            f"lrpilot ({', '.join(SHIPPED)}); lrpilot train makes one"
-        )
-    return from_tensors(path.stem, read_tensors(path.read_bytes(), str(path)))
+    return from_bytes(Path(source).stem, _content(source), str(source))
+
+
+def from_bytes(name: str, data: bytes, where: str) -> Policy:
+    """The policy in the bytes of a file; ``where`` is what an error calls it."""
+    file = read_tensors(data, where)
+    try:
+        return from_tensors(name, file)
+    except KeyError as error:
+        raise ValueError(f"{where} is no policy, or damaged: it has no {error.args[0]}") from None
+    except ValueError as error:
+        raise ValueError(f"{where} is no policy, or damaged: {str(error)[:500]}") from None
 
 
 def from_tensors(name: str, file: TensorFile) -> Policy:
-    """The policy that a file holds."""
-    about = dict(file.metadata)
-    where = f"policy {name}"
-    _expect(where, about, "format", FORMAT, "it is no policy of lrpilot")
-    _expect(where, about, "format_version", str(FORMAT_VERSION), "another release wrote it")
-    _expect(
-        where,
-        about,
-        "features",
-        f"{features.VERSION}: {', '.join(features.NAMES)}",
-        "it was trained on other features; train it again with this release",
+    """The policy that a file holds. Raises ValueError, or KeyError for what it lacks."""
+    about, tensors = dict(file.metadata), dict(file.tensors)
+    _expect(about, "format", FORMAT, "it is another kind of file")
+    _expect(about, "format_version", str(FORMAT_VERSION), "another release wrote it")
+    meaning = "it was trained on other features; train it again with this release"
+    _expect(about, "features", f"{features.VERSION}: {', '.join(features.NAMES)}", meaning)
+    action = Action(
+        kind=about.pop("action_kind"),  # pyright: ignore[reportArgumentType]
+        size=float(about.pop("action_size")),
+        limit=float(about.pop("action_limit")),
     )
-    layers = sorted(name for name in file.tensors if name.endswith(".weight"))
-    try:
-        action = Action(
-            kind=about.pop("action_kind"),  # pyright: ignore[reportArgumentType]
-            size=float(about.pop("action_size")),
-            limit=float(about.pop("action_limit")),
-        )
-        return Policy(
-            name=name,
-            weights=tuple(file.tensors[layer] for layer in layers),
-            biases=tuple(file.tensors[layer.replace("weight", "bias")] for layer in layers),
-            squash=about.pop("squash"),  # pyright: ignore[reportArgumentType]
-            base=about.pop("base"),
-            action=action,
-            about=about,
-        )
-    except KeyError as error:
-        raise ValueError(f"{where} is damaged: {error} is missing") from None
+    layers = range(-(-len(tensors) // 2))
+    return Policy(
+        name=name,
+        weights=tuple(tensors.pop(f"layer{at}.weight") for at in layers),
+        biases=tuple(tensors.pop(f"layer{at}.bias") for at in layers),
+        squash=about.pop("squash"),  # pyright: ignore[reportArgumentType]
+        base=about.pop("base"),
+        action=action,
+        about=about,
+    )
 
 
 def as_tensors(policy: Policy) -> TensorFile:
@@ -204,13 +208,39 @@ def as_tensors(policy: Policy) -> TensorFile:
     return TensorFile(tensors, {**policy.about, **metadata})
 
 
-def _expect(where: str, about: dict[str, str], key: str, value: str, meaning: str) -> None:
-    found = about.pop(key, None)
+def _expect(about: dict[str, str], key: str, value: str, meaning: str) -> None:
+    found = about.pop(key)
     if found != value:
-        raise ValueError(f"{where} has {key} {found!r} instead of {value!r}: {meaning}")
+        raise ValueError(f"its {key} is {found[:200]!r} instead of {value!r}: {meaning}")
+
+
+def _content(source: str | Path) -> bytes:
+    """The bytes of the file, never more than a policy may have."""
+    name, path = str(source), Path(source)
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                data = file.read(LARGEST_FILE + 1)
+            if len(data) > LARGEST_FILE:
+                raise ValueError(f"{name} is no policy: it has more than {LARGEST_FILE:,} bytes")
+            return data
+    except OSError as error:
+        raise ValueError(f"cannot read the policy {name!r}: {error.strerror}") from None
+    nearest = difflib.get_close_matches(name, SHIPPED, n=1, cutoff=0.4)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    raise ValueError(
+        f"no policy {name!r}; {hint}(known: {', '.join(SHIPPED)}, or the path of a file)"
+    )
+
+
+def _frozen(array: Array) -> Array:
+    """A copy that nobody can change, since the policy's fingerprint is computed once."""
+    copy = np.array(array, dtype="<f4")
+    copy.setflags(write=False)
+    return copy
 
 
 @cache
 def _shipped(name: str) -> Policy:
     file = resources.files("lrpilot.schedules.learned") / "policies" / f"{name}.safetensors"
-    return from_tensors(name, read_tensors(file.read_bytes(), f"the shipped policy {name}"))
+    return from_bytes(name, file.read_bytes(), f"the policy {name!r} that comes with lrpilot")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LARGEST_HEADER = 1_000_000  # bytes; a policy's is below 4,000
+MOST_AXES = 8  # NumPy allows some more
 
 
 class TensorFile(NamedTuple):
@@ -24,7 +25,7 @@ def read_tensors(data: bytes, name: str) -> TensorFile:
     """The arrays and the text in ``data``; ``name`` is what an error calls it.
 
     Raises ValueError, which says what is wrong, unless ``data`` is a well-formed safetensors file
-    of float32 arrays that fill it without gaps or overlaps.
+    of float32 arrays, none of them empty, that fill it without gaps or overlaps.
     """
     if len(data) < 8:
         raise _damaged(name, f"it has {len(data)} bytes")
@@ -44,7 +45,7 @@ def read_tensors(data: bytes, name: str) -> TensorFile:
     for key, entry in header.items():
         begin, end, shape = _span(entry, name, key)
         if not begin <= end <= len(body) or end - begin != 4 * math.prod(shape):
-            raise _damaged(name, f"{key} does not fit: {shape} in bytes {begin} to {end}")
+            raise _damaged(name, f"{key[:80]!r} does not fit: {shape} in bytes {begin} to {end}")
         spans.append((begin, end))
         tensors[key] = np.frombuffer(body[begin:end], dtype="<f4").reshape(shape)
     spans.sort()
@@ -69,12 +70,14 @@ def write_tensors(file: TensorFile) -> bytes:
 
 def _span(entry: Any, name: str, key: str) -> tuple[int, int, list[int]]:
     match entry:
-        case {"dtype": "F32", "shape": [*shape], "data_offsets": [begin, end]} if all(
-            type(number) is int and 0 <= number < 2**31 for number in (*shape, begin, end)
+        case {"dtype": "F32", "shape": [*shape], "data_offsets": [begin, end]} if (
+            len(shape) <= MOST_AXES
+            and 0 not in shape
+            and all(type(number) is int and 0 <= number < 2**31 for number in (*shape, begin, end))
         ):
             return begin, end, shape
         case _:
-            raise _damaged(name, f"{key} is no float32 array: {str(entry)[:80]}")
+            raise _damaged(name, f"{key[:80]!r} is no float32 array: {repr(entry)[:80]}")
 
 
 def _damaged(name: str, what: str) -> ValueError:

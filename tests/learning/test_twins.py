@@ -1,0 +1,107 @@
+"""`Episodes`, in which policies are trained, and `Learned`, in which they are used, agree."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contracts import run
+from lrpilot.learning.episodes import Episodes
+from lrpilot.schedules import Learned, Policy, Signal
+from lrpilot.schedules.learned.features import NAMES
+from policies import random_policy
+
+
+class Recorded:
+    """Runs whose losses (steps, runs) are known beforehand, whatever the rates."""
+
+    def __init__(self, losses, alignments=None):
+        self.losses, self.alignments = np.asarray(losses, dtype=float), alignments
+        self.total_steps, self.count = self.losses.shape
+        self.scales = []
+
+    def step(self, scales):
+        self.scales.append(np.broadcast_to(scales, self.count))
+        return self.losses[len(self.scales) - 1]
+
+    def alignment(self):
+        return None if self.alignments is None else self.alignments[len(self.scales) - 1]
+
+    def measure(self):
+        return self.losses[-1]
+
+
+def courses(total_steps: int, seed: int) -> np.ndarray:
+    """Falling, falling and lost again, level, noise, rising, negative, and constant: (steps, 7)."""
+    rng = np.random.default_rng(seed)
+    at = np.linspace(0, 1, total_steps)
+    means = [
+        *(1 / (1 + 9 * at), np.where(at < 0.6, 1 - at, 7.0), 0 * at + 3, 0 * at + 1),
+        *(1 + at, -5 - at),
+    ]
+    noise = rng.normal(size=(6, total_steps)) * [[0.02], [0.05], [0.001], [0.5], [0.1], [0.1]]
+    return np.vstack([np.array(means) + noise, np.full(total_steps, 2.0)]).T
+
+
+def check_twins(policy: Policy, losses: np.ndarray, alignments=None) -> list[list[str]]:
+    """Both decide the same at each step; the reasons of each run."""
+    runs = Recorded(losses, alignments)
+    episodes = Episodes(runs, policy.base, policy.action)
+    decided = {episodes.step: episodes.offsets}
+    while not episodes.over:
+        decided[episodes.step] = None
+        episodes.act(np.array([policy.act(tuple(seen)) for seen in episodes.observe()]))
+        decided |= {at: episodes.offsets for at, offsets in decided.items() if offsets is None}
+    learned = Learned(runs.total_steps, policy)
+    reasons = []
+    for at in range(runs.count):
+        states = [learned.init()]
+        for step, loss in enumerate(losses[:, at]):
+            alignment = math.nan if alignments is None else alignments[step, at]
+            states.append(learned.update(states[-1], Signal(loss, alignment=alignment)))
+        scales = [state.scale for state in states[:-1]]
+        assert scales == pytest.approx([scales[at] for scales in runs.scales], rel=1e-6)
+        pairs = itertools.pairwise(states[:-1])
+        at_steps = [after.step for before, after in pairs if after.decisions > before.decisions]
+        assert at_steps == [step for step in decided if step < runs.total_steps]
+        for step in at_steps:
+            assert states[step].offset == pytest.approx(decided[step][at], abs=1e-6)
+        reasons.append([state.reason for state in states])
+    return reasons
+
+
+@pytest.mark.parametrize("kind", ["steps", "anchored"])
+@pytest.mark.parametrize("squash", ["tanh", "clip"])
+@pytest.mark.parametrize("total_steps", [1, 2, 60, 333, 1001])
+def test_both_decide_the_same_offsets(kind, squash, total_steps):
+    policy = random_policy(6, kind=kind, squash=squash, seed=total_steps)
+    reasons = check_twins(policy, courses(total_steps, seed=1))
+    if total_steps >= 60:
+        assert {"raise", "lower", "fallback"} <= set(itertools.chain(*reasons))
+        assert "fallback" in reasons[1]
+
+
+@settings(max_examples=20)
+@given(
+    losses=st.lists(st.integers(-200, 200).map(lambda n: n / 8), min_size=30, max_size=90),
+    seed=st.integers(0, 50),
+)
+def test_both_decide_the_same_on_any_losses(losses, seed):
+    check_twins(random_policy(seed=seed), np.array([losses, losses[::-1]]).T)
+
+
+def test_both_read_the_alignment_alike():
+    policy = random_policy(6)
+    first, *rest = policy.weights
+    first = np.array(first)
+    first[NAMES.index("alignment")] = 3.0
+    settings = {"biases": policy.biases, "action": policy.action}
+    reading = Policy(name="reading", weights=(first, *rest), **settings)
+    alignments = np.random.default_rng(0).uniform(-1, 1, size=(200, 7))
+    check_twins(reading, courses(200, seed=2), alignments)
+    blind = run(Learned(200, policy), courses(200, seed=2)[:, 0])
+    seeing = run(Learned(200, reading), courses(200, seed=2)[:, 0])
+    assert [state.offset for state in blind] == [state.offset for state in seeing], "1 is ln 0"

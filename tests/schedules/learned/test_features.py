@@ -1,0 +1,84 @@
+"""What a policy sees depends on the course of the losses alone."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from lrpilot.schedules.learned.features import NAMES, Numbers, begun, features, seen_with
+from lrpilot.schedules.learned.learned import closed
+
+moderate = st.integers(1, 4000).map(lambda n: n / 8)
+awkward = st.sampled_from([0.0, 1e-320, 1e140, -1e140, 1.0, -1.0])
+courses = st.lists(st.lists(moderate, min_size=3, max_size=3), min_size=1, max_size=12)
+
+
+def shown(windows, xp=Numbers, scale=1.0, shift=0.0):
+    """The features after windows of losses; with NumPy, of two equal runs at once."""
+    seen = None
+    for losses in windows:
+        losses = [scale * loss + shift for loss in losses]
+        apart = sum((b - a) ** 2 for a, b in itertools.pairwise(losses))
+        total, alignment = math.fsum(losses), 0.3
+        if xp is np:
+            total, apart, alignment = (np.full(2, x) for x in (total, apart, alignment))
+        window = closed(len(losses), total, apart, alignment)
+        seen = begun(window) if seen is None else seen_with(seen, window, xp)
+    return dict(zip(NAMES, features(seen, 3, 0.5, 0.1, -0.2, xp), strict=True))
+
+
+def test_a_course_worked_by_hand():
+    """Averages 3 (fast) and 3.7 (slow), noise √½, gained 1, standard error √⅓."""
+    assert shown([[4.5, 3.5], [2.5, 1.5]]) == pytest.approx(
+        {
+            "progress": 0.5,
+            "offset": 0.1,
+            "action": -0.2,
+            "evidence": math.log(1 + 2 * math.sqrt(3)),
+            "trend": math.log(1 + 0.7 * math.sqrt(3)),
+            "speed": math.log(1 + 20 * 0.7),
+            "setback": 0.0,
+            "noise": math.log(math.sqrt(0.5)) / 5,
+            "noise growth": 0.0,
+            "level": math.log(3 / 4) / 3,
+            "alignment": math.log(0.3) / 2,
+        }
+    )
+
+
+@given(windows=courses, power=st.integers(-40, 40))
+def test_a_power_of_two_times_the_loss_changes_no_feature(windows, power):
+    assert shown(windows) == shown(windows, scale=2.0**power)
+
+
+@given(windows=courses, scale=st.floats(1e-6, 1e6))
+def test_the_unit_of_the_loss_changes_no_feature(windows, scale):
+    ours, theirs = shown(windows), shown(windows, scale=scale)
+    # Rounding shows where a difference of averages is next to 0 and divided by a noise of 0.
+    assume(abs(ours["evidence"]) < 7 and abs(ours["trend"]) < 7)
+    assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+@given(windows=courses, shift=st.integers(-400, 400).map(lambda n: n / 8))
+def test_a_constant_added_to_the_loss_changes_the_level_alone(windows, shift):
+    ours, theirs = shown(windows), shown(windows, shift=shift)
+    assume(ours["noise"] > -1.9)  # what no difference is smaller than is a share of the loss
+    del ours["level"], theirs["level"]
+    assert ours == pytest.approx(theirs, abs=1e-6)
+
+
+@given(windows=st.lists(st.lists(moderate | awkward, min_size=1, max_size=4), min_size=1))
+def test_every_feature_is_finite_and_moderate(windows):
+    for feature in shown(windows).values():
+        assert type(feature) is float
+        assert -8 <= feature <= 8
+
+
+@given(windows=st.lists(st.lists(moderate | awkward, min_size=1, max_size=4), min_size=1))
+def test_many_runs_see_what_one_does(windows):
+    one, many = shown(windows), shown(windows, xp=np)
+    for name, feature in one.items():
+        assert np.broadcast_to(many[name], 2) == pytest.approx([feature] * 2, abs=1e-9)
