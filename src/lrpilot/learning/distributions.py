@@ -22,7 +22,7 @@ VERSION = 1
 
 BASE_OF: Mapping[str, str] = {"nmf": "cosine", "net": "warmup-linear"}
 ACTION_OF: Mapping[str, Action] = {
-    "nmf": Action(kind="anchored", size=4.5, limit=4.5),
+    "nmf": Action(kind="steps", size=0.5, limit=4.5),
     "net": Action(kind="steps", size=math.log(1.6), limit=math.log(50)),
 }
 

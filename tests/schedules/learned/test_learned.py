@@ -88,7 +88,7 @@ def test_a_loss_that_is_not_finite_moves_the_plan_on_and_nothing_else(losses, cu
 
 
 def test_a_window_without_a_loss_ends_with_the_first_one():
-    state = run(STEPS, [2.0, *[math.nan] * 30])[-1]
+    state = run(STEPS, [2.0] * 4 + [math.nan] * 30)[-1]
     assert (state.decisions, state.reason) == (1, "ignore")
     state = STEPS.update(state, Signal(1.9))
     assert (state.decisions, state.seen.last) == (2, 1.9)
@@ -231,7 +231,7 @@ def test_a_policy_that_reads_the_alignment_asks_for_it():
     weights[-1] = 1
     reading = Learned(100, Policy(name="reading", weights=(weights,), biases=policy.biases))
     assert (STEPS.needs, reading.needs) == (("loss",), ("loss", "alignment"))
-    before = run(reading, [2.0])[-1]
+    before = run(reading, [2.0] * 7)[-1]
     for alignment, seen in [(0.5, 1), (math.nan, 0), (math.inf, 0), (-1.0, 1)]:
         after = reading.update(before, Signal(2.0, alignment=alignment))
         assert after.seen.alignment == (1 + alignment) / 2 if seen else 1.0

@@ -57,8 +57,9 @@ class Learned:
     """Follow the policy's base schedule, and depart from it as the policy decides.
 
     The scale is the base's, times exp(offset). At the end of each window of steps (a tenth of the
-    steps so far, within 0.5 % and 2.5 % of the horizon, 4 at least) the policy sees what the losses have shown
-    and moves the offset, reason "raise" or "lower". Between decisions the scale follows the base.
+    steps so far, within 0.5 % and 2.5 % of the horizon, 4 at least) the policy sees what the losses
+    have shown and moves the offset, reason "raise" or "lower". Between decisions the scale follows
+    the base.
 
     Envelope: the offset stays within the policy's limit. If the losses are back above where they
     began, the policy has failed: it is not asked again, and its offset, unless negative, is taken
