@@ -30,8 +30,9 @@ NMF_PROBLEMS = 16  # per stack
 TRAINING_CELLS = range(64)
 VALIDATION_CELLS = range(64, 80)  # policies are chosen on these
 WRONG = 10.0  # factor by which a base rate may be off
-RATES = 4  # per stack of networks, evenly over the logarithm of that range
+RATES = 8  # per stack of networks, evenly over the logarithm of that range
 TRAINING_SEEDS = 800  # so many different starts of a cell
+TRAINING_STACKS: Mapping[str, int] = {"nmf": 4, "net": 6}  # that a generation is judged on
 VALIDATION_STACKS: Mapping[str, int] = {"nmf": 12, "net": len(VALIDATION_CELLS)}
 
 

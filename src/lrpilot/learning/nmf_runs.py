@@ -104,7 +104,7 @@ class NMFRuns:
         self.total_steps = total_steps
         self.shape = (copies, len(V))
         start = Factors(*(x.expand(copies, *x.shape).clone() for x in random_start(V, rank, rng)))
-        settings = Settings(noise=noise, batch=batch)
+        settings = Settings(noise=noise, batch=batch, shared_noise=True)
         self.solver = Solver(V.expand(copies, *V.shape), start, settings, rng)
 
     @property

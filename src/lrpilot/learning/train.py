@@ -15,7 +15,14 @@ from typing import Any, Literal, NamedTuple
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from lrpilot.learning.cma import Plan, as_policy, evolve
-from lrpilot.learning.distributions import ACTION_OF, BASE_OF, KINDS, STACKS, VERSION
+from lrpilot.learning.distributions import (
+    ACTION_OF,
+    BASE_OF,
+    KINDS,
+    STACKS,
+    TRAINING_STACKS,
+    VERSION,
+)
 from lrpilot.learning.ppo import improve
 from lrpilot.learning.validation import Validated, validate
 from lrpilot.schedules.checks import check_known
@@ -226,7 +233,11 @@ def _writer(logs: Path | None) -> Generator[Write]:
 def _by_evolution(training: Training, course: _Course) -> None:
     kind = training.kind
     plan = Plan(
-        base=BASE_OF[kind], action=ACTION_OF[kind], hidden=training.hidden, seed=training.seed
+        base=BASE_OF[kind],
+        action=ACTION_OF[kind],
+        hidden=training.hidden,
+        stacks=TRAINING_STACKS[kind],
+        seed=training.seed,
     )
     past = [line["scores"] for line in course.journal.rounds]
     for generation in evolve(STACKS[kind], plan, past):

@@ -33,6 +33,7 @@ class Settings:
     cap: the largest change of an entry in a step, in units of √V; None for no cap.
     noise: norm of the noise added to each gradient, relative to the gradient at the start; for
         studies.
+    shared_noise: whether problems along the first dimension get the same noise; for paired studies.
     mends: whether what went wrong in a pass is mended after it. If not, runs of one batch do not
         know of each other, and show what the rate alone makes of them.
     """
@@ -46,6 +47,7 @@ class Settings:
     h_steps: int = 4
     cap: float | None = None
     noise: float = 0.0
+    shared_noise: bool = False
     mends: bool = True
 
     def __post_init__(self) -> None:

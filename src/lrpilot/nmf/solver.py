@@ -65,6 +65,8 @@ class Solver:
                 f"entries are drawn for all problems at once, so that mask must be (m, n), got "
                 f"{tuple(mask.shape)}; draw columns, which take a mask for each problem"
             )
+        if settings.shared_noise and len(start.W.shape) < 3:
+            raise ValueError("shared_noise is for a stack of problems; V has no leading dimension")
         self.V, self.mask, self.settings = V, mask, settings
         self.W, self.H = balanced(*start)
         self.records: list[Record] = []
@@ -299,7 +301,8 @@ class Solver:
     def _noisy(self, gradient: Tensor, which: int) -> Tensor:
         if self._noise is None:
             return gradient
+        shape = gradient.shape[1:] if self.settings.shared_noise else gradient.shape
         xi = torch.randn(
-            gradient.shape, generator=self._generator, dtype=gradient.dtype, device=gradient.device
+            shape, generator=self._generator, dtype=gradient.dtype, device=gradient.device
         )
         return gradient + self._noise[which] * xi
