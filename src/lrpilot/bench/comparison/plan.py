@@ -19,7 +19,7 @@ from lrpilot.bench.suite import (
 )
 from lrpilot.bench.training_function import check_function, is_function
 from lrpilot.bench.trial import Trial
-from lrpilot.schedules import NAMED_SCHEDULES, named_schedule
+from lrpilot.schedules import named_schedule
 from lrpilot.schedules.checks import check_known
 from lrpilot.tasks import find_task
 
@@ -63,7 +63,7 @@ class Plan:
         for optimizer in self.optimizers or ():
             check_known("optimizer", optimizer, OPTIMIZERS)
         for schedule in self.schedules:
-            check_known("schedule", schedule, NAMED_SCHEDULES)
+            _ = named_schedule(schedule, NOMINAL_STEPS)  # an unknown name is told here
         for lr in self.lrs or ():
             if not 0 < lr < math.inf:
                 raise ValueError(f"lr must be positive and finite, got {lr}; 0.001 is a start")
