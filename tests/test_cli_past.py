@@ -60,3 +60,21 @@ def test_what_cannot_be_fitted_is_one_line(here, options, told):
     assert found.exit_code == 2
     assert told in found.stderr
     assert (here / "notes.txt").read_text() == "precious"
+
+
+def test_logs_are_imported_and_listed(here):
+    (here / "a.csv").write_text("step,train/loss,eta\n1,4.0,0.1\n2,2.0,0.1\n")
+    found = lrpilot("import", "a.csv", "--lr", "eta", "--describe", "optimizer=sgd", "--json")
+    assert found.exit_code == 0, found.stderr
+    (run,) = json.loads(found.stdout)["runs"]
+    assert run["values"] == {"losses": 2, "rates": 2}
+    assert run["description"] == {"optimizer": "sgd"}
+    again = lrpilot("import", "a.csv", "--lr", "eta")
+    assert "known" in again.stdout
+    assert "runs.db has 1 past runs" in again.stdout
+
+
+def test_what_is_no_log_is_one_line(here):
+    found = lrpilot("import", "none.csv")
+    assert (found.exit_code, found.stderr.strip()) == (2, "lrpilot: there is no none.csv")
+    assert not (here / "runs.db").exists()

@@ -49,7 +49,7 @@ from lrpilot.cli.options import (
     WorkersOption,
     cores,
 )
-from lrpilot.cli.past import tune
+from lrpilot.cli.past import import_runs, tune
 from lrpilot.cli.terminal import STDERR, fail, one_line_errors, plain_table, show_text, stdout
 from lrpilot.schedules import NAMED_SCHEDULES, named_schedule
 from lrpilot.schedules.checks import check_known
@@ -300,6 +300,7 @@ def runs(
 
 
 app.command()(tune)
+app.command("import")(import_runs)
 
 
 @app.command("tasks")

@@ -1,4 +1,4 @@
-"""Commands that learn from past runs: `lrpilot tune`."""
+"""Commands that learn from past runs: `lrpilot tune` and `lrpilot import`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from lrpilot.cli.options import CORES, AddressOption, EngineOption, TimeLimitOpt
 from lrpilot.cli.terminal import STDERR, one_line_errors, show_text
 from lrpilot.learning.fitting import tune_store
 from lrpilot.learning.fitting.progress import Told, check_out, seconds_of
+from lrpilot.learning.past.read import import_logs
 
 
 def tune(
@@ -59,4 +60,41 @@ def tune(
     if out is not None:
         with one_line_errors(OSError):
             out.write_text(json_format.dumps(found.as_json(), indent=2, allow_nan=False) + "\n")
+    show_text(found.as_json() if json else found.as_text(), json=json)
+
+
+def import_runs(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Logs: TensorBoard event files or their folder, CSV, JSON or JSON Lines, exports "
+            "of Weights & Biases, folders of MLflow.",
+            show_default=False,
+        ),
+    ],
+    store: Annotated[Path, typer.Option(help="Where they are kept, apart from trials.")] = Path(
+        "runs.db"
+    ),
+    loss: Annotated[
+        str | None,
+        typer.Option(help="The column or tag of the training loss. Default: a usual name."),
+    ] = None,
+    lr: Annotated[str | None, typer.Option(help="That of the learning rate.")] = None,
+    validation: Annotated[str | None, typer.Option(help="That of the validation loss.")] = None,
+    gradient_norm: Annotated[str | None, typer.Option(help="That of the gradient norm.")] = None,
+    describe: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="What is known of the runs, such as optimizer=adamw. Repeatable.",
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Keep the runs that other programs have logged; they never count as trials."""
+    named = {"losses": loss, "rates": lr, "evaluations": validation}
+    named["gradient_norms"] = gradient_norm
+    columns = {name: column for name, column in named.items() if column is not None}
+    with one_line_errors(ValueError, StoreError):
+        found = import_logs(files, store, columns=columns, description=describe or ())
     show_text(found.as_json() if json else found.as_text(), json=json)
