@@ -13,7 +13,17 @@ from typer.testing import CliRunner
 from lrpilot.cli import app
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("compare", "claims", "runs", "explain", "replay", "tasks", "schedules")
+COMMANDS = (
+    "compare",
+    "claims",
+    "runs",
+    "tune",
+    "import",
+    "explain",
+    "replay",
+    "tasks",
+    "schedules",
+)
 
 
 def cli_reference() -> str:

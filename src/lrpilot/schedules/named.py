@@ -89,19 +89,33 @@ NAMED_SCHEDULES: Mapping[str, NamedSchedule] = {
 }
 
 
+# What may follow "greedy:", and "anneal", the share of the horizon that a final cooldown takes.
+GREEDY_SETTINGS: Mapping[str, Callable[[str], float]] = {
+    **dict.fromkeys(("factor", "evidence", "threshold", "min_scale", "max_scale", "anneal"), float),
+    **dict.fromkeys(("patience", "window", "warmup", "cooldown"), int),
+}
+
+
 def named_schedule(name: str, total_steps: int, base_lr: float = 1.0) -> Schedule[Any]:
     """The schedule called ``name`` over ``total_steps`` optimizer steps.
 
-    name: one of `NAMED_SCHEDULES`, or "learned:" and the name or the file of a policy, which is
-        read at each call.
+    name: one of `NAMED_SCHEDULES`; "learned:" and the name or the file of a policy, which is read
+        at each call; or "greedy:" and settings of `Greedy`, such as
+        "greedy:factor=0.5,window=5,anneal=0.3"; ``anneal`` is the share of the horizon that a
+        cooldown takes at the end, none if it is left out.
     base_lr: the rate that its scale multiplies; matters where bounds are absolute rates, as those
         of ``transformers-greedy`` are.
 
     >>> named_schedule("wsd20", total_steps=1000).init().reason
     'plan'
+    >>> named_schedule("greedy:factor=0.5", total_steps=1000) == Greedy(factor=0.5)
+    True
     """
     if name.startswith(LEARNED):
         return _learned(name.removeprefix(LEARNED))(total_steps, base_lr)
+    kind, colon, settings = name.partition(":")
+    if colon and kind == "greedy":
+        return _greedy(settings, total_steps)
     check_known("schedule", name, NAMED_SCHEDULES)
     return NAMED_SCHEDULES[name](total_steps, base_lr)
 
@@ -115,3 +129,20 @@ def policy_file(name: str) -> str | None:
     policy = name.removeprefix(LEARNED)
     is_shipped = name in NAMED_SCHEDULES or policy in SHIPPED
     return policy if name.startswith(LEARNED) and not is_shipped else None
+
+
+def _greedy(settings: str, total_steps: int) -> Schedule[Any]:
+    found: dict[str, Any] = {}
+    for setting in settings.split(","):
+        name, equals, value = (part.strip() for part in setting.partition("="))
+        if not equals:
+            raise ValueError(f"a setting is name=value, such as factor=0.5; got {setting!r}")
+        check_known("setting of greedy", name, GREEDY_SETTINGS)
+        try:
+            found[name] = GREEDY_SETTINGS[name](value)
+        except ValueError:
+            kind = "a whole number" if GREEDY_SETTINGS[name] is int else "a number"
+            raise ValueError(f"{name} must be {kind}, got {value!r}") from None
+    anneal = found.pop("anneal", 0.0)
+    greedy = Greedy(**found)
+    return (greedy >> cooldown(anneal)).over(total_steps) if anneal else greedy

@@ -63,7 +63,7 @@ class Plan:
         for optimizer in self.optimizers or ():
             check_known("optimizer", optimizer, OPTIMIZERS)
         for schedule in self.schedules:
-            named_schedule(schedule, NOMINAL_STEPS)
+            _ = named_schedule(schedule, NOMINAL_STEPS)  # an unknown name is told here
         for lr in self.lrs or ():
             if not 0 < lr < math.inf:
                 raise ValueError(f"lr must be positive and finite, got {lr}; 0.001 is a start")

@@ -19,8 +19,8 @@ LOSS_COLUMNS = ("loss", "train_loss", "train/loss", "training_loss")
 # What a file without columns has.
 _UNNAMED = ""
 
-# (where it stands, its values by column)
-_Row = tuple[str, Mapping[str, object]]
+Row = tuple[str, Mapping[str, object]]
+"""(where it stands in the file, its values by column)"""
 
 
 class Recording(NamedTuple):
@@ -46,19 +46,13 @@ def read_losses(path: Path, column: str | None = None) -> Recording:
 
     Raises ValueError, with the line, for whatever is not such a file.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:  # whose text has the path once more
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"cannot read {path}: {error}") from None
-    rows = list(_rows(path, text))
+    rows = read_rows(path)
     if not rows:
         raise ValueError(f"{path} is empty; it needs a loss per optimizer step")
     columns = dict.fromkeys(name for _, values in rows for name in values)
     name = _column(path, columns, column)
     losses = [
-        _number(path, where, values[name], name)
+        as_number(path, where, values[name], name)
         for where, values in rows
         if values.get(name) not in (None, "")
     ]
@@ -67,7 +61,32 @@ def read_losses(path: Path, column: str | None = None) -> Recording:
     return Recording(losses, name or None)
 
 
-def _rows(path: Path, text: str) -> Iterator[_Row]:
+def read_rows(path: Path) -> list[Row]:
+    """All rows of a file in one of the formats of `read_losses`; of a number per line, column "".
+
+    Raises ValueError, with the line, for whatever is not such a file.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:  # whose text has the path once more
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"cannot read {path}: {error}") from None
+    return list(_rows(path, text))
+
+
+def as_number(path: Path, where: str, value: object, name: str) -> float:
+    """The value of a column; raises ValueError, with the line, if it is not a number."""
+    try:
+        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+            return float(value)
+    except (ValueError, OverflowError):
+        pass
+    what = f"the {name}" if name else "it"
+    raise ValueError(f"{path}, {where}: {what} is {brief(value)}, not a number")
+
+
+def _rows(path: Path, text: str) -> Iterator[Row]:
     first = next(filter(None, map(str.strip, text.split("\n"))), "")
     if not first:
         return iter(())
@@ -76,13 +95,13 @@ def _rows(path: Path, text: str) -> Iterator[_Row]:
     return _numbers(text) if _is_number(first) else _csv(path, text, first)
 
 
-def _numbers(text: str) -> Iterator[_Row]:
+def _numbers(text: str) -> Iterator[Row]:
     for at, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield f"line {at}", {_UNNAMED: line.strip()}
 
 
-def _csv(path: Path, text: str, header: str) -> Iterator[_Row]:
+def _csv(path: Path, text: str, header: str) -> Iterator[Row]:
     delimiter = max(",;\t", key=header.count)
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
     names: list[str] = []
@@ -99,7 +118,7 @@ def _csv(path: Path, text: str, header: str) -> Iterator[_Row]:
         raise ValueError(f"{path} has no header; name the columns in its first line")
 
 
-def _json(path: Path, text: str) -> Iterator[_Row]:
+def _json(path: Path, text: str) -> Iterator[Row]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -112,7 +131,7 @@ def _json(path: Path, text: str) -> Iterator[_Row]:
         yield _entry(path, f"entry {at}", entry)
 
 
-def _json_lines(path: Path, text: str) -> Iterator[_Row]:
+def _json_lines(path: Path, text: str) -> Iterator[Row]:
     for at, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
@@ -122,7 +141,7 @@ def _json_lines(path: Path, text: str) -> Iterator[_Row]:
             yield _entry(path, f"line {at}", entry)
 
 
-def _entry(path: Path, where: str, entry: object) -> _Row:
+def _entry(path: Path, where: str, entry: object) -> Row:
     if isinstance(entry, dict):
         return where, cast("dict[str, object]", entry)
     if isinstance(entry, (int, float)):
@@ -147,16 +166,6 @@ def _column(path: Path, columns: Mapping[str, object], asked: str | None) -> str
             f"choose one with --column (it has: {', '.join(columns)})"
         )
     return known[0]
-
-
-def _number(path: Path, where: str, value: object, name: str) -> float:
-    try:
-        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-            return float(value)
-    except (ValueError, OverflowError):
-        pass
-    what = f"the {name}" if name else "it"
-    raise ValueError(f"{path}, {where}: {what} is {brief(value)}, not a number")
 
 
 def _is_number(text: str) -> bool:

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json as json_format
-import os
 import shlex
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn, cast
+from typing import Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
 from lrpilot.bench.claims.command import claims_table, run_claims, write_claims_page
 from lrpilot.bench.comparison.answer import Row, rows
@@ -22,7 +16,7 @@ from lrpilot.bench.comparison.compare import compare as run_comparison
 from lrpilot.bench.comparison.plan import Plan
 from lrpilot.bench.comparison.report import write_report
 from lrpilot.bench.comparison.table import footnote, tables
-from lrpilot.bench.engines.engine import ENGINES, Engine
+from lrpilot.bench.engines.engine import Engine
 from lrpilot.bench.nmf.command import answer_study as answer_nmf
 from lrpilot.bench.page import check_page
 from lrpilot.bench.replay.explained import Filters, explain_file
@@ -48,9 +42,21 @@ from lrpilot.bench.suite import (
     SUITES,
 )
 from lrpilot.bench.trial import trial_count
+from lrpilot.cli.options import (
+    CORES,
+    AddressOption,
+    EngineOption,
+    TimeLimitOption,
+    WorkersOption,
+    cores,
+)
+from lrpilot.cli.past import import_runs, tune
+from lrpilot.cli.terminal import STDERR, fail, one_line_errors, plain_table, show_text, stdout
 from lrpilot.schedules import NAMED_SCHEDULES, named_schedule
 from lrpilot.schedules.checks import check_known
 from lrpilot.tasks import TASKS
+
+__all__ = ["app", "cores"]
 
 app = typer.Typer(
     help="Decides the learning rate while a model trains.",
@@ -61,34 +67,8 @@ app = typer.Typer(
 )
 
 
-STDERR = Console(stderr=True)
-
 STUDIES = {"robustness": answer_robustness, "nmf": answer_nmf}
 STUDY_HELP = f"A study alone: {' or '.join(STUDIES)}."
-
-
-def cores() -> int:
-    """The processor cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-CORES = cores()
-WorkersOption = Annotated[
-    int,
-    typer.Option(
-        min=1, help="Processes, one thread each. Default: one per core.", show_default=False
-    ),
-]
-EngineOption = Annotated[str, typer.Option(help=f"Where trials run: {' or '.join(ENGINES)}.")]
-AddressOption = Annotated[
-    str | None,
-    typer.Option(help="Of the Ray cluster, HOST:PORT. Default: Ray is started on this machine."),
-]
-TimeLimitOption = Annotated[
-    float | None,
-    typer.Option(help="Seconds that a trial may take; one that takes longer has failed."),
-]
 
 
 @app.command()
@@ -106,7 +86,8 @@ def compare(
     schedule: Annotated[
         list[str] | None,
         typer.Option(
-            help="A schedule of `lrpilot schedules`. Repeatable. "
+            help="A schedule of `lrpilot schedules`, or settings of one: "
+            "greedy:factor=0.5,anneal=0.3. Repeatable. "
             f"Default: {', '.join(DEFAULT_SCHEDULES)}."
         ),
     ] = None,
@@ -329,6 +310,10 @@ def runs(
     show_text(runs_json(found) if json else runs_text(found), json=json)
 
 
+app.command()(tune)
+app.command("import")(import_runs)
+
+
 @app.command("tasks")
 def list_tasks() -> None:
     """List the built-in tasks."""
@@ -358,41 +343,3 @@ def show(answer: list[Row], *, json: bool) -> None:
     for table in tables(answer):
         console.print(table)
     console.print(footnote(answer), highlight=False)
-
-
-def show_text(shown: object, *, json: bool) -> None:
-    """Print JSON, or texts and tables; lines of a text are not broken."""
-    if json:
-        print(json_format.dumps(shown, indent=2, allow_nan=False))
-        return
-    for item in cast("list[str | Table]", shown):
-        stdout().print(item, markup=False, highlight=False, soft_wrap=isinstance(item, str))
-
-
-def stdout() -> Console:
-    """Standard output, wide enough for a table where nobody's window limits it."""
-    return Console(width=None if sys.stdout.isatty() else 120)
-
-
-def plain_table(*columns: str) -> Table:
-    """A table without frame."""
-    return Table(*columns, box=SIMPLE_HEAD)
-
-
-@contextmanager
-def one_line_errors(*kinds: type[Exception]) -> Generator[None, None, None]:
-    """What the user can mend is one line and exit code 2; Ctrl-C keeps what is stored."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        fail("interrupted; trials that had ended are stored, the same command goes on", code=130)
-    except Exception as error:
-        if not isinstance(error, kinds or ValueError):
-            raise
-        fail(str(error), code=2)
-
-
-def fail(message: str, code: int) -> NoReturn:
-    """End with ``message`` on standard error."""
-    STDERR.print(f"lrpilot: {message}", markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(code)
