@@ -14,7 +14,7 @@ import pytest
 from lrpilot.learning import train as training_module
 from lrpilot.learning.cma import Plan, evolve, layers_of, parameters_of
 from lrpilot.learning.distributions import ACTION_OF, BASE_OF
-from lrpilot.learning.train import Training, seconds_of, train
+from lrpilot.learning.train import Training, train
 from lrpilot.schedules import Learned, load_policy
 from lrpilot.schedules.learned.policy import Action
 
@@ -169,17 +169,6 @@ def test_wrong_settings_are_refused(settings, says):
 def test_a_policy_must_be_a_safetensors_file(tmp_path):
     with pytest.raises(ValueError, match=r"ends in \.safetensors"):
         train(Training(kind="nmf"), tmp_path / "policy.pt", lambda one: None)
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("60s", 60), ("1.5m", 90), ("2h", 7200)])
-def test_budgets(text, seconds):
-    assert seconds_of(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "s", "ten", "5d"])
-def test_what_is_no_budget_is_refused(text):
-    with pytest.raises(ValueError, match="a budget is"):
-        seconds_of(text)
 
 
 def test_kill_9_loses_no_more_than_a_round(tmp_path):

@@ -52,6 +52,7 @@ from lrpilot.cli.options import (
 )
 from lrpilot.cli.past import import_runs, tune
 from lrpilot.cli.terminal import STDERR, fail, one_line_errors, plain_table, show_text, stdout
+from lrpilot.cli.train import train
 from lrpilot.schedules import NAMED_SCHEDULES, named_schedule
 from lrpilot.schedules.checks import check_known
 from lrpilot.tasks import TASKS
@@ -311,6 +312,7 @@ def runs(
 
 
 app.command()(tune)
+app.command()(train)
 app.command("import")(import_runs)
 
 

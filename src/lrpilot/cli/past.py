@@ -13,8 +13,9 @@ from lrpilot.bench.runs import check_store
 from lrpilot.bench.store import Store, StoreError
 from lrpilot.cli.options import CORES, AddressOption, EngineOption, TimeLimitOption, WorkersOption
 from lrpilot.cli.terminal import STDERR, one_line_errors, show_text
+from lrpilot.learning.budget import seconds_of
 from lrpilot.learning.fitting import tune_store
-from lrpilot.learning.fitting.progress import Told, check_out, seconds_of
+from lrpilot.learning.fitting.progress import Told, check_out
 from lrpilot.learning.past.read import import_logs
 
 

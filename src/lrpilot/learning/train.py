@@ -31,7 +31,6 @@ from lrpilot.schedules.learned.tensor_file import write_tensors
 
 Method = Literal["cma", "ppo"]
 METHODS = ("cma", "ppo")
-UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,21 +80,13 @@ class Trained(NamedTuple):
     gain: float
     stopped: str
 
+    @property
+    def ratio(self) -> float:
+        """What the policy leaves over what its base leaves, geometric mean."""
+        return math.exp(self.gain)
+
 
 Report = Callable[[Round], None]
-
-
-def seconds_of(text: str) -> float:
-    """The seconds of a budget such as 90, 60s, 10m or 1h.
-
-    >>> seconds_of("10m")
-    600.0
-    """
-    number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS else (text, "s")
-    try:
-        return float(number) * UNITS[unit]
-    except ValueError:
-        raise ValueError(f"a budget is a number of s, m or h, such as 60s, got {text!r}") from None
 
 
 def train(
