@@ -45,7 +45,7 @@ LOSS_DRIVEN = {
 LEARNED = {
     "learned": Learned(60, random_policy(8)),
     "learned, anchored": Learned(60, random_policy(kind="anchored", base="cosine")),
-    "learned, clipped": Learned(60, random_policy(squash="clip", base="one-cycle", seed=1)),
+    "learned, clipped": Learned(60, random_policy(squash="clip", base="cosine", seed=1)),
     "learned, deep": Learned(1000, random_policy(8, 4, seed=2)),
     "learned, without horizon": Learned(None, random_policy(8)),
     "learned, guarded": Guard(Learned(60, random_policy(8))),

@@ -30,11 +30,11 @@ class LearnedLR(ScheduledLR):
     >>> from torch import nn, optim
     >>> optimizer = optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1)
     >>> scheduler = LearnedLR(optimizer, total_steps=100)
-    >>> for loss in (4.0, 3.0, 2.5):
+    >>> for loss in (4.0, 3.0, 2.5, 2.2):
     ...     optimizer.step()
     ...     scheduler.step(loss)
     >>> scheduler.state.inner.decisions
-    3
+    1
     """
 
     def __init__(
