@@ -12,6 +12,7 @@ from lrpilot.cli import app
 from lrpilot.schedules import Plateau, named_schedule
 from lrpilot.schedules.explanation import replay
 from lrpilot.torch import ScheduledLR
+from refusals import check_refused
 
 HALVING = Plateau(factor=0.5, patience=1)
 LOSSES = [3.0, float("nan"), *[2.0] * 5]
@@ -305,14 +306,6 @@ def test_replay_prints_json_and_writes_a_page(log, here):
 def test_bad_input_to_replay_is_one_line_and_exit_code_2(log, here, arguments, message):
     check_refused(lrpilot("replay", *arguments), message)
     assert [path.name for path in here.iterdir()] == ["log.csv"]
-
-
-def check_refused(result, message):
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    (line,) = result.stderr.strip().splitlines()
-    assert line.startswith("lrpilot: ")
-    assert message in line
 
 
 def as_dict(trial):

@@ -15,6 +15,7 @@ from lrpilot.schedules import Guard, Learned, named_schedule
 from lrpilot.schedules.learned.policy import as_tensors
 from lrpilot.schedules.learned.tensor_file import write_tensors
 from policies import random_policy, still_policy
+from refusals import check_refused
 
 COMPARE = ["compare", "--task", "noisy-quadratic", "--lr", "0.1", "--steps", "60", "--seeds", "1"]
 COMPARE += ["--workers", "1", "--schedule", "learned:mine.safetensors"]
@@ -143,11 +144,3 @@ def test_a_node_of_a_cluster_is_told_the_whole_path_and_holds_the_same_policy(he
 
 def vars_of(trial):
     return {name: getattr(trial, name) for name in Trial.__dataclass_fields__}
-
-
-def check_refused(result, message):
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    (line,) = result.stderr.strip().splitlines()
-    assert line.startswith("lrpilot: ")
-    assert message in line

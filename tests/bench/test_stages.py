@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
+from known_engine import KnownEngine
 from lrpilot.bench import Outcome, Store
-from lrpilot.bench.engines.local import Finished
 from lrpilot.bench.stages import Method, Stages
 from lrpilot.bench.suite import TUNING_SEEDS, Suite, grid
 from lrpilot.tasks import find_task
@@ -29,21 +29,6 @@ SUITE = Suite(
 BEST = {"linear": 1, "greedy": 4, "constant": 0}
 
 
-class KnownEngine:
-    """Trials whose losses are known; after ``limit`` of them, the power fails."""
-
-    def __init__(self, limit=math.inf):
-        self.ran = []
-        self.limit = limit
-
-    def run(self, trials):
-        for trial in trials:
-            if len(self.ran) >= self.limit:
-                raise KeyboardInterrupt
-            self.ran.append(trial)
-            yield Finished(trial, outcome(trial))
-
-
 def outcome(trial):
     away = half_decades(trial.task, trial.lr) - BEST[trial.schedule]
     if away > 3:
@@ -64,7 +49,7 @@ def run(path, engine):
 
 
 def test_every_method_is_evaluated_at_the_rate_that_tuning_found(tmp_path):
-    trials, _, _ = run(tmp_path / "runs.db", KnownEngine())
+    trials, _, _ = run(tmp_path / "runs.db", KnownEngine(outcome))
     for task in SUITE.tasks:
         for schedule, optimizer in (("linear", "adamw"), ("greedy", "adamw")):
             of_method = [
@@ -82,7 +67,7 @@ def test_every_method_is_evaluated_at_the_rate_that_tuning_found(tmp_path):
 
 
 def test_tasks_with_responses_alone_are_run_at_every_rate_and_baselines_are_not(tmp_path):
-    trials, _, _ = run(tmp_path / "runs.db", KnownEngine())
+    trials, _, _ = run(tmp_path / "runs.db", KnownEngine(outcome))
     task = find_task("noisy-quadratic")
     wanted = grid(task.lrs["adamw"], SUITE.response_points)
     for seed in SUITE.evaluation_seeds:
@@ -101,7 +86,7 @@ def test_tasks_with_responses_alone_are_run_at_every_rate_and_baselines_are_not(
 
 
 def test_the_reference_is_tuned_at_each_horizon_by_itself(tmp_path):
-    trials, _, _ = run(tmp_path / "runs.db", KnownEngine())
+    trials, _, _ = run(tmp_path / "runs.db", KnownEngine(outcome))
     for task in SUITE.tasks:
         half = [trial for trial in trials if trial.total_steps == find_task(task).total_steps / 2]
         assert {trial.schedule for trial in half if trial.task == task} == {"linear"}
@@ -111,8 +96,8 @@ def test_the_reference_is_tuned_at_each_horizon_by_itself(tmp_path):
 
 @pytest.mark.parametrize("limit", [1, 33, 100, 150])
 def test_an_interrupted_suite_goes_on_where_it_was_and_ends_the_same(tmp_path, limit):
-    whole, outcomes, _ = run(tmp_path / "whole.db", KnownEngine())
-    first, second = KnownEngine(limit), KnownEngine()
+    whole, outcomes, _ = run(tmp_path / "whole.db", KnownEngine(outcome))
+    first, second = KnownEngine(outcome, limit), KnownEngine(outcome)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "runs.db", first)
     trials, found, _ = run(tmp_path / "runs.db", second)
@@ -124,8 +109,8 @@ def test_an_interrupted_suite_goes_on_where_it_was_and_ends_the_same(tmp_path, l
 
 
 def test_a_finished_suite_runs_nothing_and_progress_ends_at_the_total(tmp_path):
-    run(tmp_path / "runs.db", KnownEngine())
-    again = KnownEngine()
+    run(tmp_path / "runs.db", KnownEngine(outcome))
+    again = KnownEngine(outcome)
     _, _, told = run(tmp_path / "runs.db", again)
     assert again.ran == []
     assert all(done == total for _, done, total in told)

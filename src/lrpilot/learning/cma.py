@@ -11,8 +11,8 @@ import numpy as np
 from cmaes import CMA, SepCMA
 
 from lrpilot.learning.episodes import Episodes
-from lrpilot.learning.paired import FLOOR, Draw
-from lrpilot.learning.runs import Floats, Runs
+from lrpilot.learning.paired import Draw
+from lrpilot.learning.runs import Floats, Runs, log_measure
 from lrpilot.schedules.learned.features import NAMES
 from lrpilot.schedules.learned.policy import Action, Policy
 
@@ -101,8 +101,7 @@ def play(runs: Runs, parameters: Floats, plan: Plan) -> Floats:
     while not episodes.over:
         seen = episodes.observe().reshape(copies, -1, len(NAMES))
         episodes.act(act(layers, seen).reshape(-1))
-    left = np.where(episodes.lost, np.inf, np.nan_to_num(runs.measure(), nan=np.inf))
-    return np.log(np.maximum(left, FLOOR)).reshape(copies, -1)
+    return np.where(episodes.lost, np.inf, log_measure(runs)).reshape(copies, -1)
 
 
 def judged(finals: Floats) -> Floats:

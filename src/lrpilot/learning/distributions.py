@@ -11,7 +11,7 @@ from importlib import resources
 import numpy as np
 
 from lrpilot.learning.net_cells import NetCell, data_of, problem_of, random_cell
-from lrpilot.learning.net_runs import NetRuns, stacked
+from lrpilot.learning.net_runs import NetRuns, runs_at
 from lrpilot.learning.nmf_runs import NMFRuns, random_matrices, random_setting
 from lrpilot.learning.paired import Draw
 from lrpilot.schedules.learned.policy import Action
@@ -62,7 +62,7 @@ def net_stack(
     at = (np.arange(rates) + rng.uniform(0, 1, rates)) / rates  # one in each part of the range
     lrs = tuned_lr(cell) * WRONG ** (2 * at - 1)
     problem = problem_of(cell, int(rng.integers(TRAINING_SEEDS)), data_of(cell))
-    return stacked(
+    return runs_at(
         [problem],
         lrs.tolist(),
         optimizer=cell.optimizer,

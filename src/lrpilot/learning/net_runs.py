@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.func import vmap
 
 from lrpilot.bench.batched.program import UPDATES
+from lrpilot.bench.batched.stacks import drawn, gradients, held_out, stacked
 from lrpilot.learning.runs import Floats
 from lrpilot.tasks.protocol import Split
 from lrpilot.tasks.training import Problem
@@ -36,10 +36,7 @@ class NetRuns:
         self.problems = problems
         self.seed_of = torch.tensor(seed_of)
         self.base_lrs = torch.from_numpy(base_lrs)
-        self.values = {
-            name: torch.stack([problem.parameters[name] for problem in problems])[self.seed_of]
-            for name in problems[0].parameters
-        }
+        self.values = stacked([problem.parameters for problem in problems], self.seed_of)
         self.optimizer = UPDATES[optimizer](self.values)
         self._loss = vmap(problems[0].loss)
 
@@ -50,18 +47,12 @@ class NetRuns:
 
     def step(self, scales: Floats) -> Floats:
         """One step of each: the loss of its minibatch."""
-        drawn = [problem.draw() for problem in self.problems]
-        batch = tuple(torch.stack(parts)[self.seed_of] for parts in zip(*drawn, strict=True))
-        leaves = {name: value.requires_grad_() for name, value in self.values.items()}
-        losses = self._loss(leaves, batch)
-        found = torch.autograd.grad(losses.sum(), list(leaves.values()))
+        batch = drawn(self.problems, self.seed_of)
+        losses, found = gradients(self._loss, self.values, {}, batch)
         with torch.no_grad():
-            for value in self.values.values():
-                value.requires_grad_(False)
-            gradients = dict(zip(self.values, found, strict=True))
             lrs = (self.base_lrs * torch.from_numpy(scales)).float()
-            self.optimizer.update(self.values, gradients, lrs)
-        return losses.detach().double().numpy()
+            self.optimizer.update(self.values, found, lrs)
+        return losses.double().numpy()
 
     def alignment(self) -> None:
         """Not seen: policies for networks are to need the loss alone."""
@@ -69,15 +60,10 @@ class NetRuns:
 
     def measure(self, split: Split = "validation") -> Floats:
         """The loss on a held-out split."""
-
-        def loss(values: dict[str, Tensor]) -> Tensor:
-            return self.problems[0].held_out_loss(values, split)
-
-        with torch.no_grad():
-            return vmap(loss, chunk_size=AT_ONCE)(self.values).double().numpy()
+        return held_out(self.problems[0], self.values, split, AT_ONCE).numpy()
 
 
-def stacked(
+def runs_at(
     problems: Sequence[Problem],
     lrs: Sequence[float],
     *,

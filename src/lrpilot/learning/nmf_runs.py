@@ -37,11 +37,8 @@ class NMFSetting:
     total_steps: int
 
 
-def random_setting(rng: np.random.Generator, breadth: float = 1.0) -> NMFSetting:
-    """A setting from the distribution that policies are trained on.
-
-    breadth: how far noise and horizon spread around the middle of their range, in (0, 1].
-    """
+def random_setting(rng: np.random.Generator) -> NMFSetting:
+    """A setting from the distribution that policies are trained on."""
     rank = int(rng.integers(2, 13))
     n = round(log_uniform(rng, 24, 128))
     return NMFSetting(
@@ -52,16 +49,15 @@ def random_setting(rng: np.random.Generator, breadth: float = 1.0) -> NMFSetting
         entries=str(rng.choice(ENTRIES)),
         data_noise=float(rng.uniform(0, 0.3)),
         tail=float(rng.choice([0.0, 0.0, 0.5, 1.0])),
-        noise=0.0 if rng.random() < 0.3 else log_uniform(rng, 0.03, 3, breadth),
+        noise=0.0 if rng.random() < 0.3 else log_uniform(rng, 0.03, 3),
         batch=min(round(log_uniform(rng, 4, 64)), n),
-        total_steps=round(log_uniform(rng, 60, 600, breadth)),
+        total_steps=round(log_uniform(rng, 60, 600)),
     )
 
 
-def log_uniform(rng: np.random.Generator, low: float, high: float, breadth: float = 1.0) -> float:
-    """A number whose logarithm is uniform, within a share ``breadth`` of the range's middle."""
-    at = 0.5 + (rng.random() - 0.5) * breadth
-    return float(low * (high / low) ** at)
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """A number whose logarithm is uniform."""
+    return float(low * (high / low) ** rng.random())
 
 
 def random_matrices(setting: NMFSetting, count: int, rng: np.random.Generator) -> Tensor:

@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrpilot.learning.episodes import Episodes
-from lrpilot.learning.runs import Floats, Runs
+from lrpilot.learning.runs import Floats, Runs, log_measure
 from lrpilot.schedules.learned.policy import Action
 
 Draw = Callable[[np.random.Generator, int], Runs]
 """Draws a stack of runs: some problems, each so many times over, in the order of the copies."""
 
-FLOOR = 1e-30  # of a measure whose logarithm is taken
 LOST = 2.0  # penalty of a run that diverges, beyond 1 for the share of the horizon that is left
 
 
@@ -61,7 +60,7 @@ class Paired:
 
     def _log_ratio(self) -> Floats:
         """ln of the measure over the base's; 0 where one of the two is no number."""
-        measured = np.log(np.maximum(np.nan_to_num(self.runs.measure(), nan=np.inf), FLOOR))
+        measured = log_measure(self.runs)
         ours, bases = measured[: self.problems], measured[self.problems :]
         known = np.isfinite(ours) & np.isfinite(bases)
         return np.where(known, ours, 0.0) - np.where(known, bases, 0.0)

@@ -43,11 +43,12 @@ def improve(
     checkpoint: where the learner's state is written after every update, and read from if it is
         there. It is for this program on this machine alone: unlike a policy it may hold code.
     """
-    env = ScheduleVecEnv(draw, base, action, seed)
     if checkpoint.is_file():
-        env = ScheduleVecEnv(draw, base, action, seed + _updates(checkpoint))  # other problems
-        learner = PPO.load(checkpoint, env=env, device="cpu")
+        learner = PPO.load(checkpoint, device="cpu")
+        # Other problems than those it began with.
+        learner.set_env(ScheduleVecEnv(draw, base, action, seed + _rollouts(learner)))
     else:
+        env = ScheduleVecEnv(draw, base, action, seed)
         learner = PPO(
             "MlpPolicy",
             env,
@@ -106,10 +107,6 @@ def _begin_at_base(learner: PPO) -> None:
 
 def _rollouts(learner: Any) -> int:
     return learner.num_timesteps // (DECISIONS * learner.n_envs)
-
-
-def _updates(checkpoint: Path) -> int:
-    return _rollouts(PPO.load(checkpoint, device="cpu"))
 
 
 def _update(learner: PPO, number: int, base: str, action: Action) -> Update:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+FLOOR = 1e-30  # of a measure whose logarithm is taken
+
 
 class Runs(Protocol):
     """A stack of runs of one length, as one tensor program.
@@ -37,3 +39,8 @@ class Runs(Protocol):
     def measure(self) -> Floats:
         """What is to become small, without the noise of minibatches: (runs,); draws nothing."""
         ...
+
+
+def log_measure(runs: Runs) -> Floats:
+    """ln of what is measured, or of `FLOOR` if it is less: (runs,); infinite where it is NaN."""
+    return np.log(np.maximum(np.nan_to_num(runs.measure(), nan=np.inf), FLOOR))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lrpilot.learning.net_cells import NetCell, data_of, problem_of
-from lrpilot.learning.net_runs import stacked
+from lrpilot.learning.net_runs import runs_at
 from lrpilot.learning.runs import Floats
 from lrpilot.schedules import Cosine
 
@@ -35,7 +35,7 @@ def cosine_finals(cell: NetCell, lrs: tuple[float, ...], seeds: tuple[int, ...])
     """ln of the validation loss (rates, seeds) that cosine ends with."""
     data = data_of(cell)
     problems = [problem_of(cell, seed, data) for seed in seeds]
-    runs = stacked(problems, lrs, optimizer=cell.optimizer, total_steps=cell.total_steps)
+    runs = runs_at(problems, lrs, optimizer=cell.optimizer, total_steps=cell.total_steps)
     cosine, ones = Cosine(), np.ones(runs.count)
     for step in range(cell.total_steps):
         runs.step(cosine(step / cell.total_steps) * ones)

@@ -8,8 +8,7 @@ import numpy as np
 
 from lrpilot.learning.distributions import VALIDATION_STACKS, validation_draw
 from lrpilot.learning.episodes import Episodes
-from lrpilot.learning.paired import FLOOR
-from lrpilot.learning.runs import Floats
+from lrpilot.learning.runs import Floats, log_measure
 from lrpilot.schedules.learned.policy import Policy
 
 WORST = 3.0  # ln of the factor by which one run counts at most
@@ -38,8 +37,7 @@ def validate(policy: Policy, kind: str) -> Validated:
             actions = np.zeros(runs.count)
             actions[:half] = [policy.act(tuple(seen)) for seen in episodes.observe()[:half]]
             episodes.act(actions)
-        left = np.where(episodes.lost, np.inf, np.nan_to_num(runs.measure(), nan=np.inf))
-        ended = np.log(np.maximum(left, FLOOR))
+        ended = np.where(episodes.lost, np.inf, log_measure(runs))
         lost += [int(np.isinf(part).sum()) for part in (ended[:half], ended[half:])]
         ended = np.nan_to_num(ended, posinf=1e3)
         ratios.append(np.clip(ended[:half] - ended[half:], -WORST, WORST))

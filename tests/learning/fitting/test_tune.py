@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from known_engine import KnownEngine
 from lrpilot.bench import Outcome, Store
-from lrpilot.bench.engines.local import Finished
 from lrpilot.bench.stages import Method
 from lrpilot.bench.suite import EVALUATION_SEEDS, TUNING_SEEDS
 from lrpilot.learning.fitting import tune_store
@@ -16,20 +16,9 @@ TASKS = ("digits-mlp", "noisy-quadratic", "matrix-sensing", "cancer-logreg")
 LRS = (0.003, 0.01, 0.03, 0.1)
 
 
-class KnownEngine:
-    """Trials whose losses are known; after ``limit`` of them, the power fails."""
-
-    def __init__(self, loss, limit=math.inf):
-        self.loss = loss
-        self.ran = []
-        self.limit = limit
-
-    def run(self, trials):
-        for trial in trials:
-            if len(self.ran) >= self.limit:
-                raise KeyboardInterrupt
-            self.ran.append(trial)
-            yield Finished(trial, ended(self.loss(trial)))
+def engine_of(loss, limit=math.inf):
+    """Trials whose losses are known."""
+    return KnownEngine(lambda trial: ended(loss(trial)), limit)
 
 
 def ended(loss):
@@ -75,7 +64,7 @@ def fit(store, engine, **settings):
 
 
 def test_settings_that_are_better_everywhere_are_found_and_recommended(store):
-    answer = fit(filled(store, annealed), KnownEngine(annealed), settings=40)
+    answer = fit(filled(store, annealed), engine_of(annealed), settings=40)
     assert answer.better
     assert answer.settings["anneal"] == 0.9
     assert answer.code.startswith("(Greedy(")
@@ -85,7 +74,7 @@ def test_settings_that_are_better_everywhere_are_found_and_recommended(store):
 
 
 def test_where_the_default_is_best_it_is_recommended(store):
-    answer = fit(filled(store, shipped), KnownEngine(shipped))
+    answer = fit(filled(store, shipped), engine_of(shipped))
     assert answer.fitted == answer.recommended == DEFAULT
     assert answer.verdict.startswith("the default is as good")
     assert answer.code == "(Greedy() >> cooldown(0.2)).over(total_steps)"
@@ -95,7 +84,7 @@ def test_a_gain_on_one_task_alone_is_not_taken_for_one_elsewhere(store):
     def loss(trial):
         return annealed(trial) if trial.task == "digits-mlp" else shipped(trial) * 2
 
-    answer = fit(filled(store, loss), KnownEngine(loss), settings=40)
+    answer = fit(filled(store, loss), engine_of(loss), settings=40)
     assert not answer.better
     assert answer.recommended == DEFAULT
 
@@ -106,7 +95,7 @@ def test_a_task_left_out_has_no_say_in_what_is_judged_on_it(store):
     def reversed_here(trial):
         return annealed(trial) if trial.task != "digits-mlp" else 4 - annealed(trial)
 
-    answer = fit(filled(store, reversed_here), KnownEngine(reversed_here), settings=40)
+    answer = fit(filled(store, reversed_here), engine_of(reversed_here), settings=40)
     line = next(line for line in answer.lines if line.task == "digits-mlp")
     others = [one for one in answer.lines if one.task != "digits-mlp"]
     assert line.left_out > line.default
@@ -114,7 +103,7 @@ def test_a_task_left_out_has_no_say_in_what_is_judged_on_it(store):
 
 
 def test_seeds_of_comparisons_and_suites_are_not_trained_on(store):
-    engine = KnownEngine(annealed)
+    engine = engine_of(annealed)
     fit(filled(store, annealed), engine)
     used = {trial.seed for trial in engine.ran}
     assert used == {*FITTING_SEEDS, *CONFIRMING_SEEDS}
@@ -123,7 +112,7 @@ def test_seeds_of_comparisons_and_suites_are_not_trained_on(store):
 
 
 def test_candidates_run_at_the_best_stored_rate_and_beside_it(store):
-    engine = KnownEngine(annealed)
+    engine = engine_of(annealed)
     fit(filled(store, annealed), engine)
     assert {trial.lr for trial in engine.ran} == {0.003, 0.01, 0.03}
     assert {trial.engine for trial in engine.ran} == {"batched"}
@@ -131,21 +120,21 @@ def test_candidates_run_at_the_best_stored_rate_and_beside_it(store):
 
 def test_an_interrupted_fit_goes_on_where_it_stopped_and_ends_the_same(store, tmp_path):
     with Store(tmp_path / "whole.db") as other:
-        whole = fit(filled(other, annealed), KnownEngine(annealed))
+        whole = fit(filled(other, annealed), engine_of(annealed))
     filled(store, annealed)
-    cut = KnownEngine(annealed, limit=250)  # lots of 100 are stored
+    cut = engine_of(annealed, limit=250)  # lots of 100 are stored
     with pytest.raises(KeyboardInterrupt):
         fit(store, cut)
-    rest = KnownEngine(annealed)
+    rest = engine_of(annealed)
     assert fit(store, rest) == whole
-    again = KnownEngine(annealed)
+    again = engine_of(annealed)
     assert fit(store, again) == whole
     assert again.ran == []
     assert len(set(cut.ran) & set(rest.ran)) < 100
 
 
 def test_more_settings_reuse_those_that_ran(store):
-    first, more = KnownEngine(annealed), KnownEngine(annealed)
+    first, more = engine_of(annealed), engine_of(annealed)
     fit(filled(store, annealed), first, settings=6)
     answer = fit(store, more, settings=12)
     assert answer.candidates == 12
@@ -155,20 +144,20 @@ def test_more_settings_reuse_those_that_ran(store):
 def test_what_was_fitted_before_does_not_become_the_best_stored_schedule(store):
     filled(store, annealed)
     before, _ = find_cases(store)
-    fit(store, KnownEngine(annealed))
+    fit(store, engine_of(annealed))
     after, _ = find_cases(store)
     assert after == before
 
 
 def test_a_budget_that_is_over_says_so_and_keeps_what_ran(store):
-    engine = KnownEngine(annealed)
+    engine = engine_of(annealed)
     with pytest.raises(ValueError, match=r"tried in time; what ran is stored"):
         fit(filled(store, annealed), engine, seconds=1e-9)
     assert engine.ran
 
 
 def test_one_task_is_said_to_tell_nothing_about_others(store):
-    answer = fit(filled(store, annealed, tasks=["digits-mlp"]), KnownEngine(annealed), settings=40)
+    answer = fit(filled(store, annealed, tasks=["digits-mlp"]), engine_of(annealed), settings=40)
     assert answer.lines[0].left_out is None
     assert "says nothing about other tasks" in answer.verdict
 
@@ -178,25 +167,25 @@ def test_lost_runs_count_as_ten_times_the_loss(store):
         lost = trial.schedule.startswith("greedy:") and trial.seed < 300
         return math.inf if lost else shipped(trial)
 
-    answer = fit(filled(store, loss), KnownEngine(loss))
+    answer = fit(filled(store, loss), engine_of(loss))
     assert answer.fitted == DEFAULT
     assert answer.verdict.startswith("the default")
 
 
 def test_an_empty_store_and_an_unknown_task_are_told(store):
     with pytest.raises(ValueError, match="has no trials to learn from"):
-        fit(store, KnownEngine(annealed))
+        fit(store, engine_of(annealed))
     filled(store, annealed)
     with pytest.raises(ValueError, match="'digits-mpl'; did you mean 'digits-mlp'"):
-        fit(store, KnownEngine(annealed), tasks=["digits-mpl"])
+        fit(store, engine_of(annealed), tasks=["digits-mpl"])
     with pytest.raises(ValueError, match="settings must be at least 3, got 2"):
-        fit(store, KnownEngine(annealed), settings=2)
+        fit(store, engine_of(annealed), settings=2)
 
 
 def test_what_cannot_be_used_is_left_out_and_said(store):
     filled(store, annealed)
     filled(store, lambda trial: -annealed(trial), tasks=["rosenbrock"])
-    answer = fit(store, KnownEngine(annealed))
+    answer = fit(store, engine_of(annealed))
     assert {line.task for line in answer.lines} == set(TASKS)
     (note,) = answer.left_out
     assert note.startswith("rosenbrock, adamw, is left out: its losses are not all positive")

@@ -13,12 +13,14 @@ from torch.func import vmap
 from lrpilot.bench.batched.hypergradient import Hypergradient, Per
 from lrpilot.bench.batched.optimizers import Adam, BatchedOptimizer, Momentum, RMSprop
 from lrpilot.bench.batched.schedules import Scales
+from lrpilot.bench.batched.stacks import Stack, drawn, gradients, held_out, stacked
 from lrpilot.bench.perturbations import PERTURBATIONS, Moment
 from lrpilot.bench.trial import Outcome, Progress, Trial, evaluation_steps
 from lrpilot.optimizers.packaged import HYPER_LRS, MOMENTUM, WEIGHT_DECAY
 from lrpilot.schedules import named_schedule
 from lrpilot.schedules.checks import check_known
-from lrpilot.tasks import Batch, Problem, TrainingTask, find_task
+from lrpilot.tasks import Problem, TrainingTask, find_task
+from lrpilot.tasks.protocol import Split
 
 # Parameters of all runs of a program together: their moments then stay near the processor.
 ROOM = 600_000
@@ -26,8 +28,6 @@ MOST_RUNS = 1024
 
 # Runs evaluated at a time: a held-out set is many minibatches.
 EVALUATED_AT_ONCE = 32
-
-Stack = dict[str, Tensor]  # each (runs, *shape)
 
 
 def _hypergradient(name: str) -> Callable[[Stack], BatchedOptimizer]:
@@ -93,8 +93,8 @@ class _Program:
         self.problems = [task.problem(seed) for seed in seeds]
         self.problem: Problem = self.problems[0]
         self.seed_of = torch.tensor([seeds.index(trial.seed) for trial in trials])
-        self.values = self._stacked([problem.parameters for problem in self.problems])
-        self.fixed = self._stacked([problem.fixed for problem in self.problems])
+        self.values = stacked([problem.parameters for problem in self.problems], self.seed_of)
+        self.fixed = stacked([problem.fixed for problem in self.problems], self.seed_of)
         self.optimizer = UPDATES[first.optimizer](self.values)
         self.base_lrs = torch.tensor([trial.lr for trial in trials], dtype=torch.float64)
         self.scales = Scales(
@@ -108,25 +108,25 @@ class _Program:
     def step(self, step: int) -> None:
         """One optimizer step of every run, its evaluation if one is due, and its decision."""
         moment = Moment(step, self.seed_of)
-        batch = self.perturbation.batch(self._draw(), moment)
-        leaves = {name: value.requires_grad_() for name, value in self.values.items()}
-        losses = self.loss({**leaves, **self.fixed}, batch)
-        objective = self.perturbation.objective(losses, moment).sum()
-        found = torch.autograd.grad(objective, list(leaves.values()))
-        shown = losses.detach().double()
+        batch = self.perturbation.batch(drawn(self.problems, self.seed_of), moment)
+        losses, found = gradients(
+            self.loss,
+            self.values,
+            self.fixed,
+            batch,
+            lambda losses: self.perturbation.objective(losses, moment),
+        )
+        shown = losses.double()
         with torch.no_grad():
-            for value in self.values.values():
-                value.requires_grad_(False)
-            gradients = dict(zip(self.values, found, strict=True))
-            shown, gradients = self.perturbation.gradients(shown, gradients, self.values, moment)
+            shown, found = self.perturbation.gradients(shown, found, self.values, moment)
             lrs = self.perturbation.rates(self.base_lrs * self.scales.current(), moment)
-            self.optimizer.update(self.values, gradients, lrs.float())
+            self.optimizer.update(self.values, found, lrs.float())
             self.perturbation.values(self.values, moment)
             if self.problem.project is not None:
                 self.problem.project(self.values)
         shown = self.perturbation.signal(shown, moment)
         evaluations = self.evaluate(step) if step in self.evaluate_at else None
-        healthy = losses.detach().isfinite()
+        healthy = losses.isfinite()
         if evaluations is not None:
             healthy &= evaluations.isfinite()
         if not bool(healthy.all()):
@@ -150,22 +150,8 @@ class _Program:
             outcome = self.outcomes[self.at[row]]
             outcome.validation_loss, outcome.test_loss = outcome.evaluations[-1][1], loss
 
-    def _held_out(self, split: str) -> Tensor:
-        def loss(values: Stack) -> Tensor:
-            return self.problem.held_out_loss(values, split)  # pyright: ignore[reportArgumentType]
-
-        with torch.no_grad():
-            return vmap(loss, chunk_size=EVALUATED_AT_ONCE)({**self.values, **self.fixed}).double()
-
-    def _draw(self) -> Batch:
-        drawn = [problem.draw() for problem in self.problems]
-        return tuple(torch.stack(parts)[self.seed_of] for parts in zip(*drawn, strict=True))
-
-    def _stacked(self, of_seeds: Sequence[Mapping[str, Tensor]]) -> Stack:
-        return {
-            name: torch.stack([of_seed[name] for of_seed in of_seeds])[self.seed_of]
-            for name in of_seeds[0]
-        }
+    def _held_out(self, split: Split) -> Tensor:
+        return held_out(self.problem, {**self.values, **self.fixed}, split, EVALUATED_AT_ONCE)
 
     def _keep(
         self, rows: Tensor, shown: Tensor, evaluations: Tensor | None

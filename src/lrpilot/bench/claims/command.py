@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -20,6 +18,7 @@ from lrpilot.bench.claims.evaluate import evaluate
 from lrpilot.bench.claims.findings import Entrant, Findings
 from lrpilot.bench.claims.stability import load_rows as load_stability
 from lrpilot.bench.claims.verdict import Verdict, number
+from lrpilot.bench.drawing import drawing_module
 from lrpilot.bench.engines.engine import Engine
 from lrpilot.bench.nmf.study import SUITE as NMF_SUITE
 from lrpilot.bench.results import ResultRow, load_rows, result_row, save_rows
@@ -178,7 +177,8 @@ def write_claims_page(path: Path, answer: ClaimsAnswer) -> None:
 
     Raises ValueError if there is another file in its place, ModuleNotFoundError without matplotlib.
     """
-    _page_module().write_page(path, answer.verdicts, answer.findings, answer.about)
+    page = drawing_module("lrpilot.bench.claims.page")
+    page.write_page(path, answer.verdicts, answer.findings, answer.about)
 
 
 def claims_table(verdicts: Sequence[Verdict]) -> Table:
@@ -191,20 +191,6 @@ def claims_table(verdicts: Sequence[Verdict]) -> Table:
             Text(verdict.verdict, VERDICT_STYLES.get(verdict.verdict, "yellow")),
         )
     return table
-
-
-def _page_module() -> ModuleType:
-    # Loads matplotlib, for those alone who want a page.
-    try:
-        return importlib.import_module("lrpilot.bench.claims.page")
-    except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
-            raise
-        raise ModuleNotFoundError(
-            "the page's pictures need matplotlib, which is not installed; "
-            "pip install 'lrpilot[claims]', or leave --page out",
-            name="matplotlib",
-        ) from error
 
 
 class _Told:
