@@ -137,6 +137,51 @@ def test_the_vectorised_form_draws_the_next_stack_when_one_is_over():
     np.testing.assert_array_equal(seen[:, 0] < 0.1, True)  # at the beginning again
 
 
+def test_several_stacks_are_those_that_one_after_the_other_would_be():
+    """Each ends by itself, and its rewards and ends are its own."""
+    rng = np.random.default_rng(5)
+    base, action = BASE_OF["nmf"], ACTION_OF["nmf"]
+    alone = [Paired(small_stack, rng, base, action) for _ in range(2)]
+    env = ScheduleVecEnv(small_stack, base, action, seed=5, stacks=2)
+    count = env.num_envs // 2
+    ends = []
+    for at in range(60):
+        seen, rewards, done, infos = env.step(np.full((env.num_envs, 1), 0.3))
+        for number, one in enumerate(alone):
+            if number in ends:
+                continue
+            mine = slice(number * count, (number + 1) * count)
+            found = one.step(np.full(count, 0.3))
+            np.testing.assert_array_equal(rewards[mine], found.rewards.astype(np.float32))
+            assert done[mine].all() == found.over
+            last = infos[number * count].get("terminal_observation", seen[mine][0])
+            np.testing.assert_array_equal(last, found.seen[0].astype(np.float32))
+            ends += [number] if found.over else []
+        if len(ends) == 2:
+            break
+    assert sorted(ends) == [0, 1]
+    assert at > 3
+
+
+def small_stack(rng, copies):
+    return nmf_stack(rng, copies, problems=3)
+
+
+def test_rewards_add_up_to_the_same_however_seldom_is_measured():
+    totals = []
+    for every in (1, 7):
+        rng = np.random.default_rng(2)
+        paired = Paired(small_stack, rng, BASE_OF["nmf"], ACTION_OF["nmf"], every=every)
+        total, given, over = np.zeros(3), 0, False
+        while not over:
+            found = paired.step(np.full(3, 0.5))
+            total, over = total + found.rewards, found.over
+            given += bool(found.rewards.any())
+        totals.append((total, given))
+    np.testing.assert_allclose(totals[0][0], totals[1][0], rtol=1e-9, atol=1e-12)
+    assert totals[1][1] < totals[0][1] / 3
+
+
 def test_a_factorisation_never_ends_above_its_start_whatever_the_actions():
     """0 of 256 runs without gradient noise, under actions drawn at random."""
     rng, ended = np.random.default_rng(11), []

@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lrpilot.learning import train as training_module
-from lrpilot.learning.cma import Plan, evolve, layers_of, parameters_of
+from lrpilot.learning.cma import Plan, as_policy, evolve, layers_of, parameters_of
 from lrpilot.learning.distributions import ACTION_OF, BASE_OF
 from lrpilot.learning.train import Training, train
 from lrpilot.schedules import Learned, load_policy
+from lrpilot.schedules.learned.features import NAMES
 from lrpilot.schedules.learned.policy import Action
 
 
@@ -50,7 +52,7 @@ def generations(count, past=()):
 
 def test_evolution_finds_that_a_rate_is_too_low():
     mean = generations(25)[-1].mean
-    layers = layers_of(mean, ())
+    layers = layers_of(mean, PLAN)
     seen = np.zeros(11)
     seen[3:6] = 3.0  # the loss falls, beyond doubt
     assert np.tanh(seen @ layers.weights[0] + layers.biases[0]) > 0.3
@@ -66,15 +68,25 @@ def test_evolution_goes_on_from_its_scores_as_if_never_interrupted():
 @pytest.mark.parametrize("hidden", [(), (4,), (3, 2)])
 def test_layers_hold_every_parameter_once(hidden):
     flat = np.arange(float(parameters_of(hidden)))
-    layers = layers_of(flat, hidden)
+    layers = layers_of(flat, replace(PLAN, hidden=hidden))
     parts = [x.ravel() for pair in zip(*layers, strict=True) for x in pair]
     np.testing.assert_array_equal(np.concatenate(parts), flat)
+
+
+def test_a_policy_does_not_read_what_it_is_not_to_see():
+    plan = replace(PLAN, unseen=("level", "noise"))
+    policy = as_policy("blind", np.ones(parameters_of(())), plan, {})
+    weights = dict(zip(NAMES, policy.weights[0][:, 0], strict=True))
+    assert {name for name, weight in weights.items() if not weight} == {"level", "noise"}
+    with pytest.raises(ValueError, match="did you mean 'noise'"):
+        replace(PLAN, unseen=("noises",))
 
 
 @pytest.fixture
 def bowls(monkeypatch):
     """Trains on bowls, and validates on them, which takes no time."""
     monkeypatch.setattr(training_module, "STACKS", {"nmf": Bowls, "net": Bowls})
+    monkeypatch.setattr(training_module, "WIDE_STACKS", {"nmf": Bowls, "net": Bowls})
     monkeypatch.setattr(
         "lrpilot.learning.validation.validation_draw",
         lambda kind, number: lambda rng, copies: Bowls(np.random.default_rng(number), copies),
@@ -159,6 +171,7 @@ def test_another_training_is_not_written_over(bowls, tmp_path):
         ({"kind": "net", "method": "sac"}, "unknown method"),
         ({"kind": "net", "seconds": 0}, "must be positive"),
         ({"kind": "net", "hidden": (0,)}, "at least 1 unit"),
+        ({"kind": "net", "method": "ppo", "unseen": ("level",)}, "trained by cma alone"),
     ],
 )
 def test_wrong_settings_are_refused(settings, says):

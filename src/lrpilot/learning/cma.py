@@ -13,6 +13,7 @@ from cmaes import CMA, SepCMA
 from lrpilot.learning.episodes import Episodes
 from lrpilot.learning.paired import Draw
 from lrpilot.learning.runs import Floats, Runs, log_measure
+from lrpilot.schedules.checks import check_known
 from lrpilot.schedules.learned.features import NAMES
 from lrpilot.schedules.learned.policy import Action, Policy
 
@@ -35,6 +36,7 @@ class Plan:
     hidden: sizes of the hidden layers; none makes an action linear in the features, before tanh.
     population: candidates of a generation. stacks: of problems that each generation is judged on.
     sigma: deviation of the first generation's parameters, around 0.
+    unseen: features by name that the policies do not read, for ablations.
     """
 
     base: str
@@ -44,6 +46,11 @@ class Plan:
     stacks: int = 4
     sigma: float = 0.3
     seed: int = 0
+    unseen: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.unseen:
+            check_known("feature", name, NAMES)
 
 
 class Generation(NamedTuple):
@@ -96,7 +103,7 @@ def play(runs: Runs, parameters: Floats, plan: Plan) -> Floats:
 
     parameters: (copies, parameters). Diverged runs count infinite.
     """
-    layers, copies = layers_of(parameters, plan.hidden), len(parameters)
+    layers, copies = layers_of(parameters, plan), len(parameters)
     episodes = Episodes(runs, plan.base, plan.action)
     while not episodes.over:
         seen = episodes.observe().reshape(copies, -1, len(NAMES))
@@ -131,23 +138,25 @@ def parameters_of(hidden: Sequence[int]) -> int:
     return sum((inputs + 1) * outputs for inputs, outputs in sizes_of(hidden))
 
 
-def layers_of(parameters: Floats, hidden: Sequence[int]) -> Layers:
-    """The layers in a flat vector (..., parameters)."""
+def layers_of(parameters: Floats, plan: Plan) -> Layers:
+    """The layers in a flat vector (..., parameters), without weights for what is not seen."""
     weights: list[Floats] = []
     biases: list[Floats] = []
     at = 0
-    for inputs, outputs in sizes_of(hidden):
+    for inputs, outputs in sizes_of(plan.hidden):
         flat = parameters[..., at : at + inputs * outputs]
         weights.append(flat.reshape(*parameters.shape[:-1], inputs, outputs))
         at += inputs * outputs
         biases.append(parameters[..., at : at + outputs])
         at += outputs
+    is_seen = np.array([name not in plan.unseen for name in NAMES], dtype=np.float64)
+    weights[0] = weights[0] * is_seen[:, None]
     return Layers(tuple(weights), tuple(biases))
 
 
 def as_policy(name: str, mean: Floats, plan: Plan, about: dict[str, str]) -> Policy:
     """The policy with the parameters ``mean``."""
-    layers = layers_of(mean, plan.hidden)
+    layers = layers_of(mean, plan)
     return Policy(
         name=name,
         weights=tuple(weight.astype(np.float32) for weight in layers.weights),

@@ -17,19 +17,20 @@ from lrpilot.learning.paired import Draw
 from lrpilot.schedules.learned.policy import Action
 
 KINDS = ("nmf", "net")
-VERSION = 1
+VERSION = 2
 """Rises with every change that alters what a seed trains on."""
 
-BASE_OF: Mapping[str, str] = {"nmf": "cosine", "net": "warmup-linear"}
+BASE_OF: Mapping[str, str] = {"nmf": "cosine", "net": "slow-warmup-linear"}
 ACTION_OF: Mapping[str, Action] = {
     "nmf": Action(kind="steps", size=0.5, limit=4.5),
-    "net": Action(kind="steps", size=math.log(1.6), limit=math.log(50)),
+    "net": Action(kind="steps", size=math.log(2), limit=math.log(50)),
 }
 
 NMF_PROBLEMS = 16  # per stack
 TRAINING_CELLS = range(64)
 VALIDATION_CELLS = range(64, 80)  # policies are chosen on these
 WRONG = 10.0  # factor by which a base rate may be off
+WIDE = 12  # problems or rates of a wide stack
 RATES = 8  # per stack of networks, evenly over the logarithm of that range
 TRAINING_SEEDS = 800  # so many different starts of a cell
 TRAINING_STACKS: Mapping[str, int] = {"nmf": 4, "net": 6}  # that a generation is judged on
@@ -46,6 +47,7 @@ def nmf_stack(rng: np.random.Generator, copies: int, *, problems: int = NMF_PROB
         rng=rng,
         noise=setting.noise,
         batch=setting.batch,
+        wrong=setting.wrong,
         copies=copies,
     )
 
@@ -72,6 +74,11 @@ def net_stack(
 
 
 STACKS: Mapping[str, Draw] = {"nmf": nmf_stack, "net": net_stack}
+WIDE_STACKS: Mapping[str, Draw] = {
+    "nmf": lambda rng, copies: nmf_stack(rng, copies, problems=WIDE),
+    "net": lambda rng, copies: net_stack(rng, copies, rates=WIDE),
+}
+"""With more problems, for a learner that tries one policy at a time."""
 
 
 def validation_draw(kind: str, number: int) -> Draw:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lrpilot.learning.runs import Floats
-from lrpilot.nmf import Factors, Settings, Solver, random_start
+from lrpilot.nmf import Factors, Settings, Solver, noisy_anchor, random_start
 
 ENTRIES = ("gamma", "exponential", "sparse")
 
@@ -22,7 +22,8 @@ class NMFSetting:
     V is m x n, of rank ``true_rank`` but for noise of ``data_noise`` times its mean entry, its
     columns stretched by Pareto lengths if ``tail`` is not 0; it is factorised at rank ``rank``.
 
-    noise: added to each gradient, relative to the first gradient's norm. batch: columns.
+    noise: added to each gradient, relative to the first gradient's norm. batch: columns. wrong:
+    factor by which the base rate is off what `lrpilot.nmf.noisy_anchor` has.
     """
 
     m: int
@@ -35,6 +36,7 @@ class NMFSetting:
     noise: float
     batch: int
     total_steps: int
+    wrong: float = 1.0
 
 
 def random_setting(rng: np.random.Generator) -> NMFSetting:
@@ -51,7 +53,8 @@ def random_setting(rng: np.random.Generator) -> NMFSetting:
         tail=float(rng.choice([0.0, 0.0, 0.5, 1.0])),
         noise=0.0 if rng.random() < 0.3 else log_uniform(rng, 0.03, 3),
         batch=min(round(log_uniform(rng, 4, 64)), n),
-        total_steps=round(log_uniform(rng, 60, 600)),
+        total_steps=round(log_uniform(rng, 60, 400)),
+        wrong=1.0 if rng.random() < 0.6 else log_uniform(rng, 0.25, 4),
     )
 
 
@@ -82,8 +85,9 @@ def random_matrices(setting: NMFSetting, count: int, rng: np.random.Generator) -
 class NMFRuns:
     """Runs of the solver on matrices (problems, m, n), each ``copies`` times from one start.
 
-    The rate is anchored and clipped as the solver's default has it: a scale of 1 is 10 / (curvature
-    at the start), and no scale leaves the bound. Runs are in the order of copies, then problems.
+    The rate is anchored and clipped: a scale of 1 is ``wrong`` times the anchor for that noise,
+    over the curvature at the start, and no scale leaves the bound. Runs are in the order of copies,
+    then problems.
     """
 
     def __init__(
@@ -95,12 +99,14 @@ class NMFRuns:
         rng: np.random.Generator,
         noise: float = 0.0,
         batch: int = 128,
+        wrong: float = 1.0,
         copies: int = 1,
     ) -> None:
         self.total_steps = total_steps
         self.shape = (copies, len(V))
         start = Factors(*(x.expand(copies, *x.shape).clone() for x in random_start(V, rank, rng)))
-        settings = Settings(noise=noise, batch=batch, shared_noise=True)
+        anchor = wrong * noisy_anchor(rank, noise, total_steps)
+        settings = Settings(anchor=anchor, noise=noise, batch=batch, shared_noise=True)
         self.solver = Solver(V.expand(copies, *V.shape), start, settings, rng)
 
     @property

@@ -15,6 +15,7 @@ from lrpilot.schedules.learned.policy import Action
 Draw = Callable[[np.random.Generator, int], Runs]
 """Draws a stack of runs: some problems, each so many times over, in the order of the copies."""
 
+WORST = 3.0  # ln of the factor by which a run counts at most, against its base
 LOST = 2.0  # penalty of a run that diverges, beyond 1 for the share of the horizon that is left
 
 
@@ -31,11 +32,18 @@ class Paired:
     """A stack of problems, each twice: under actions, and under the base schedule.
 
     The reward of a decision is by how much more the logarithm of the measure fell than under the
-    base, so that the rewards of a run add up to ln(what the base leaves / what the policy leaves).
+    base, so that the rewards of a run add up to ln(what the base leaves / what the policy leaves),
+    within `WORST` of 0.
     A run that diverges has the reward −2 − (share of the horizon that is left), and none after it.
+
+    every: decisions from one measurement to the next, which costs more than the steps between; what
+    was earned since the last one is the reward then, and 0 in between.
     """
 
-    def __init__(self, draw: Draw, rng: np.random.Generator, base: str, action: Action) -> None:
+    def __init__(
+        self, draw: Draw, rng: np.random.Generator, base: str, action: Action, *, every: int = 1
+    ) -> None:
+        self.every = every
         self.runs = draw(rng, 2)
         self.problems = self.runs.count // 2
         self.episodes = Episodes(self.runs, base, action)
@@ -51,7 +59,8 @@ class Paired:
         episodes = self.episodes
         episodes.act(np.concatenate([actions, np.zeros(self.problems)]))
         lost = episodes.lost[: self.problems] & ~self._gone
-        ahead = self._log_ratio()
+        is_measured = episodes.over or episodes.decisions % self.every == 0
+        ahead = self._log_ratio() if is_measured else self._ahead
         left = 1 - episodes.step / self.runs.total_steps
         rewards = np.where(lost, -LOST - left, self._ahead - ahead)
         rewards[self._gone] = 0.0
@@ -59,8 +68,8 @@ class Paired:
         return Step(self.observe(), rewards, lost, episodes.over or bool(self._gone.all()))
 
     def _log_ratio(self) -> Floats:
-        """ln of the measure over the base's; 0 where one of the two is no number."""
+        """ln of the measure over the base's, within `WORST`; a number that is none counts 0."""
         measured = log_measure(self.runs)
         ours, bases = measured[: self.problems], measured[self.problems :]
         known = np.isfinite(ours) & np.isfinite(bases)
-        return np.where(known, ours, 0.0) - np.where(known, bases, 0.0)
+        return np.clip(np.where(known, ours, 0.0) - np.where(known, bases, 0.0), -WORST, WORST)

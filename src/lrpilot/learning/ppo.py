@@ -16,6 +16,8 @@ from lrpilot.learning.vectorised import ScheduleVecEnv
 from lrpilot.schedules.learned.policy import Action, Policy
 
 DECISIONS = 64  # of each run between two updates: about one episode
+EVERY = 6  # decisions from one measurement to the next
+STACKS = 8  # of problems at once: an update that sees one setting alone forgets the others
 DISCOUNT = 0.995  # per decision; at 0.99 the rate falls too early, at 1 hardly ever
 
 
@@ -46,9 +48,10 @@ def improve(
     if checkpoint.is_file():
         learner = PPO.load(checkpoint, device="cpu")
         # Other problems than those it began with.
-        learner.set_env(ScheduleVecEnv(draw, base, action, seed + _rollouts(learner)))
+        seed += _rollouts(learner)
+        learner.set_env(ScheduleVecEnv(draw, base, action, seed, stacks=STACKS, every=EVERY))
     else:
-        env = ScheduleVecEnv(draw, base, action, seed)
+        env = ScheduleVecEnv(draw, base, action, seed, stacks=STACKS, every=EVERY)
         learner = PPO(
             "MlpPolicy",
             env,

@@ -43,4 +43,5 @@ class Runs(Protocol):
 
 def log_measure(runs: Runs) -> Floats:
     """ln of what is measured, or of `FLOOR` if it is less: (runs,); infinite where it is NaN."""
-    return np.log(np.maximum(np.nan_to_num(runs.measure(), nan=np.inf), FLOOR))
+    measured = runs.measure()
+    return np.log(np.maximum(np.where(np.isnan(measured), np.inf, measured), FLOOR))

@@ -22,6 +22,7 @@ from lrpilot.learning.distributions import (
     STACKS,
     TRAINING_STACKS,
     VERSION,
+    WIDE_STACKS,
 )
 from lrpilot.learning.ppo import improve
 from lrpilot.learning.validation import Validated, validate
@@ -39,7 +40,8 @@ class Training:
 
     kind: "nmf" or "net". seconds: budget of this call. every: rounds (generations of CMA-ES,
     updates of PPO) between two validations. patience: validations without a new best after which
-    it stops early.
+    it stops early. unseen: features by name that the policy is not to read, for ablations of
+    CMA-ES.
     """
 
     kind: str
@@ -49,12 +51,15 @@ class Training:
     seconds: float = 600.0
     every: int = 10
     patience: int = 8
+    unseen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_known("policy to train", self.kind, KINDS)
         check_known("method", self.method, METHODS)
         if not 0 < self.seconds < math.inf:
             raise ValueError(f"the budget must be positive, got {self.seconds:g} seconds")
+        if self.unseen and self.method != "cma":
+            raise ValueError("policies that do not see everything are trained by cma alone")
         if any(size < 1 for size in self.hidden):
             raise ValueError(f"hidden layers have at least 1 unit, got {self.hidden}")
 
@@ -125,6 +130,7 @@ class Journal:
             "hidden": list(training.hidden),
             "seed": training.seed,
             "every": training.every,
+            "unseen": list(training.unseen),
             "version": VERSION,
         }
         self.rounds: list[dict[str, Any]] = []
@@ -229,6 +235,7 @@ def _by_evolution(training: Training, course: _Course) -> None:
         hidden=training.hidden,
         stacks=TRAINING_STACKS[kind],
         seed=training.seed,
+        unseen=training.unseen,
     )
     past = [line["scores"] for line in course.journal.rounds]
     for generation in evolve(STACKS[kind], plan, past):
@@ -244,7 +251,7 @@ def _by_evolution(training: Training, course: _Course) -> None:
 def _by_gradients(training: Training, course: _Course, learner: Path, logs: Path | None) -> None:
     kind = training.kind
     improve(
-        STACKS[kind],
+        WIDE_STACKS[kind],
         base=BASE_OF[kind],
         action=ACTION_OF[kind],
         hidden=training.hidden,

@@ -10,7 +10,7 @@ from gymnasium.spaces import Box
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from lrpilot.learning.paired import Draw, Paired
+from lrpilot.learning.paired import Draw, Paired, Step
 from lrpilot.schedules.learned.features import LARGEST, NAMES
 from lrpilot.schedules.learned.policy import Action
 
@@ -18,34 +18,39 @@ from lrpilot.schedules.learned.policy import Action
 class ScheduleVecEnv(VecEnv):
     """`ScheduleEnv`, many times: the problems of a stack share a setting and end together.
 
-    At the end of a stack the next one is drawn. A run that diverges before keeps its place until
-    then, with rewards of 0, and is done with the others.
+    stacks: drawn one after the other from ``draw``, which yields as many problems each time. At the
+    end of a stack the next one takes its place. A run that diverges before keeps its place until
+    then, with rewards of 0, and is done with the others. every: as `Paired` has it.
     """
 
     render_mode = None
 
-    def __init__(self, draw: Draw, base: str, action: Action, seed: int) -> None:
-        self._draw, self._base, self._action = draw, base, action
+    def __init__(
+        self,
+        draw: Draw,
+        base: str,
+        action: Action,
+        seed: int,
+        *,
+        stacks: int = 1,
+        every: int = 1,
+    ) -> None:
+        self._draw, self._base, self._action, self._every = draw, base, action, every
         self._rng = np.random.default_rng(seed)
-        self._begin()
+        self._stacks = [self._begun() for _ in range(stacks)]
         super().__init__(
-            self._paired.problems,
+            sum(stack.paired.problems for stack in self._stacks),
             Box(-LARGEST, LARGEST, (len(NAMES),), np.float32),
             Box(-1.0, 1.0, (1,), np.float32),
         )
         self._actions = np.zeros(self.num_envs)
 
-    def _begin(self) -> None:
-        self._paired = Paired(self._draw, self._rng, self._base, self._action)
-        self._returns = np.zeros(self._paired.problems)
-        self._length = 0
-
     def reset(self) -> VecEnvObs:
-        """Observations (envs, features) of a fresh stack."""
-        self._begin()
+        """Observations (envs, features) of fresh stacks."""
+        self._stacks = [self._begun() for _ in self._stacks]
         self._reset_seeds()
         self._reset_options()
-        return self._paired.observe().astype(np.float32)
+        return np.concatenate([stack.seen() for stack in self._stacks])
 
     def step_async(self, actions: np.ndarray) -> None:
         """Remember the actions (envs, 1)."""
@@ -53,20 +58,23 @@ class ScheduleVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:  # pyright: ignore[reportUnknownParameterType]
         """Take them: observations, rewards (envs,), whether done (envs,), and a note per run."""
-        found = self._paired.step(self._actions)
-        self._returns += found.rewards
-        self._length += 1
-        seen = found.seen.astype(np.float32)
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        if found.over:
-            for info, last, total in zip(infos, seen, self._returns.tolist(), strict=True):
-                info["terminal_observation"] = last
-                info["TimeLimit.truncated"] = False  # nothing comes after the last step
-                info["episode"] = {"r": total, "l": self._length, "t": 0.0}
-            self._begin()
-            seen = self._paired.observe().astype(np.float32)
-        done = np.full(self.num_envs, found.over)
-        return seen, found.rewards.astype(np.float32), done, infos
+        parts = np.split(
+            self._actions, np.cumsum([stack.paired.problems for stack in self._stacks])[:-1]
+        )
+        seen: list[np.ndarray] = []
+        rewards: list[np.ndarray] = []
+        done: list[bool] = []
+        infos: list[dict[str, Any]] = []
+        for at, actions in enumerate(parts):
+            found = self._stacks[at].step(actions)
+            rewards.append(found.rewards)
+            done += [found.over] * len(actions)
+            infos += self._stacks[at].infos(found) if found.over else [{} for _ in actions]
+            if found.over:
+                self._stacks[at] = self._begun()
+            seen.append(self._stacks[at].seen())
+        given = np.concatenate(rewards).astype(np.float32)
+        return np.concatenate(seen), given, np.array(done), infos
 
     def close(self) -> None:
         """Nothing is open."""
@@ -89,5 +97,39 @@ class ScheduleVecEnv(VecEnv):
         """None is."""
         return [False] * len(self._chosen(indices))
 
+    def _begun(self) -> _Stack:
+        return _Stack(Paired(self._draw, self._rng, self._base, self._action, every=self._every))
+
     def _chosen(self, indices: VecEnvIndices) -> Sequence[int]:
         return list(self._get_indices(indices))
+
+
+class _Stack:
+    """A stack under way, and what its runs have earned."""
+
+    def __init__(self, paired: Paired) -> None:
+        self.paired = paired
+        self.returns = np.zeros(paired.problems)
+        self.length = 0
+
+    def step(self, actions: np.ndarray) -> Step:
+        """Take the actions (problems,)."""
+        found = self.paired.step(actions)
+        self.returns += found.rewards
+        self.length += 1
+        return found
+
+    def seen(self) -> np.ndarray:
+        """Observations (problems, features)."""
+        return self.paired.observe().astype(np.float32)
+
+    def infos(self, last: Step) -> list[dict[str, Any]]:
+        """What is told of each run at its end."""
+        return [
+            {
+                "terminal_observation": seen,
+                "TimeLimit.truncated": False,  # nothing comes after the last step
+                "episode": {"r": total, "l": self.length, "t": 0.0},
+            }
+            for seen, total in zip(last.seen.astype(np.float32), self.returns.tolist(), strict=True)
+        ]

@@ -10,7 +10,7 @@ from lrpilot.nmf.coefficients import coefficients
 from lrpilot.nmf.factorise import Factorisation, as_matrix, as_start, factorise
 from lrpilot.nmf.factors import Factors, balanced, nndsvd_start, random_start, scaled
 from lrpilot.nmf.health import Repair
-from lrpilot.nmf.rates import Settings
+from lrpilot.nmf.rates import Settings, noisy_anchor
 from lrpilot.nmf.solver import Record, Solver
 from lrpilot.nmf.sparse import Sparse
 
@@ -33,6 +33,7 @@ __all__ = [
     "coefficients",
     "factorise",
     "nndsvd_start",
+    "noisy_anchor",
     "random_start",
     "scaled",
 ]

@@ -77,6 +77,25 @@ class Settings:
             raise ValueError("entries step W and H in turn; leave simultaneous at False")
 
 
+def noisy_anchor(rank: int, noise: float, total_steps: int) -> float:
+    """The anchor for gradients with noise of a known size: min(10, rank / (noise √steps)).
+
+    noise: as `Settings` has it. With noise of variance σ², a smooth loss f of curvature L and a
+    horizon of T steps, the guarantee of stochastic gradient descent is best at the rate
+    √(2 f / (L σ² T)), where 1/L is not less (Ghadimi and Lan, SIAM J. Optim. 23:4, 2013, corollary
+    2.2). Here σ² is noise² times the first gradient's square, which is at most 2 L f, so that the
+    rate is 1 / (noise √T L); and for L stands the mean eigenvalue of HHᵀ, about 1 / rank of the
+    largest, at which the guarantee would be too careful: `benchmarks/nmf_noise.py`.
+    """
+    check_count("rank", rank)
+    check_count("total_steps", total_steps)
+    check_number("noise", noise)
+    if not 0 <= noise < math.inf:
+        raise ValueError(f"noise must be finite and at least 0, got {noise}")
+    noisy = noise * math.sqrt(total_steps)
+    return min(Settings().anchor, rank / noisy) if noisy else Settings().anchor
+
+
 class Rate(NamedTuple):
     """The rate of a step and the largest stable one: (...)."""
 

@@ -1,0 +1,159 @@
+"""All held-out sets of a kind: run what is not in the store, keep rows, write the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from lrpilot.bench.drawing import drawing_module
+from lrpilot.bench.row_file import read_rows, write_rows
+from lrpilot.bench.sheet import Sheet
+from lrpilot.learning.distributions import VERSION
+from lrpilot.learning.evaluation.contest import Entry, contest
+from lrpilot.learning.evaluation.sets import HeldOut, net_sets, nmf_sets
+from lrpilot.learning.evaluation.tables import tables
+from lrpilot.schedules.checks import check_known
+from lrpilot.schedules.learned.policy import Policy
+
+SETS: Mapping[str, Callable[[], list[HeldOut]]] = {"nmf": nmf_sets, "net": net_sets}
+COLUMNS = ("set", "group", "axis", "contender", "wrong", "finals")
+
+
+class Result(NamedTuple):
+    """An entry, and the set that it is of."""
+
+    name: str
+    group: str
+    axis: str
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was found for one kind of policies, in the order of the sets."""
+
+    kind: str
+    results: Sequence[Result]
+
+    def sheets(self) -> list[Sheet]:
+        """The findings as tables."""
+        return tables(self.results)
+
+    def as_json(self) -> str:
+        """The tables, for programs."""
+        return json.dumps([asdict(sheet) for sheet in self.sheets()], indent=2)
+
+
+def evaluate(
+    kind: str,
+    policies: Mapping[str, Policy],
+    store: Path,
+    *,
+    workers: int,
+    console: Console,
+    sets: Sequence[str] | None = None,
+) -> Evaluation:
+    """Judge ``policies`` on the held-out ``sets`` of ``kind`` (none named: all).
+
+    store: a line of JSON for each set that is done; they are not run again with the same policies.
+
+    Raises ValueError if the store is of other policies.
+    """
+    held_out = {one.name: one for one in SETS[kind]()}
+    for name in sets or ():
+        check_known("held-out set", name, held_out)
+    chosen = list(held_out) if not sets else list(sets)
+    kept = Kept(store, kind, policies)
+    missing = [name for name in chosen if name not in kept.found]
+    pool = ProcessPoolExecutor(
+        workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    )
+    with pool, Progress(console=console) as progress:
+        bar = progress.add_task("held-out sets", total=len(chosen))
+        progress.advance(bar, len(chosen) - len(missing))
+        futures = {pool.submit(entries, kind, name, dict(policies)): name for name in missing}
+        for future in as_completed(futures):
+            kept.add(futures[future], future.result())
+            progress.advance(bar)
+    return Evaluation(
+        kind,
+        [
+            Result(name, held_out[name].group, held_out[name].axis, entry)
+            for name in chosen
+            for entry in kept.found[name]
+        ],
+    )
+
+
+def entries(kind: str, name: str, policies: Mapping[str, Policy]) -> list[Entry]:
+    """The contest on the set called ``name``; for a process of its own."""
+    (held_out,) = (one for one in SETS[kind]() if one.name == name)
+    return contest(held_out, kind, policies)
+
+
+class Kept:
+    """What is done, a line per set; the first says of which policies. A torn line is dropped."""
+
+    def __init__(self, path: Path, kind: str, policies: Mapping[str, Policy]) -> None:
+        self.path = path
+        head = json.dumps({"kind": kind, "version": VERSION, "policies": prints(policies)})
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
+        if lines and lines[0] != head:
+            raise ValueError(
+                f"{path} has what other policies did ({lines[0][:200]}); choose another --store"
+            )
+        self.found: dict[str, list[Entry]] = {}
+        for line in lines[1:]:
+            one = json.loads(line)
+            self.found[one["set"]] = [Entry(c, w, tuple(f)) for c, w, f in one["entries"]]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(line + "\n" for line in lines or [head]), encoding="utf-8")
+
+    def add(self, name: str, found: list[Entry]) -> None:
+        """Write a set down."""
+        self.found[name] = found
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"set": name, "entries": found}) + "\n")
+
+
+def prints(policies: Mapping[str, Policy]) -> dict[str, str]:
+    """The fingerprint of each policy."""
+    return {name: policy.fingerprint for name, policy in policies.items()}
+
+
+def save(path: Path, evaluation: Evaluation, about: Mapping[str, str]) -> None:
+    """Write the rows; about: what made them."""
+    rows = [
+        (name, group, axis, entry.contender, entry.wrong, entry.finals)
+        for name, group, axis, entry in evaluation.results
+    ]
+    about = {**about, "kind": evaluation.kind}
+    write_rows(path, COLUMNS, rows, about, digits=4, curve_digits=6)
+
+
+def load(path: Path) -> tuple[dict[str, str], Evaluation]:
+    """What `save` wrote."""
+
+    def read(texts: Sequence[str]) -> Result:
+        name, group, axis, contender, wrong, finals = texts
+        entry = Entry(contender, float(wrong), tuple(map(float, finals.split())))
+        return Result(name, group, axis, entry)
+
+    about, results = read_rows(
+        path, COLUMNS, read, what="an evaluation", writer="lrpilot evaluate --save"
+    )
+    return about, Evaluation(about["kind"], results)
+
+
+def write_page(path: Path, evaluation: Evaluation, about: Mapping[str, str]) -> None:
+    """The page and its pictures; ModuleNotFoundError without matplotlib."""
+    drawing_module("lrpilot.learning.evaluation.page").write_page(path, evaluation, about)

@@ -1,0 +1,150 @@
+"""What the evaluation shows, as SVG: set by set, and learned schedules beside classical ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullFormatter, StrMethodFormatter
+
+from lrpilot.bench.page import COLOURS
+from lrpilot.learning.evaluation.contest import GRID
+from lrpilot.learning.evaluation.playing import under_policies, under_schedules
+from lrpilot.learning.evaluation.sets import HeldOut, net_sets, nmf_sets
+from lrpilot.learning.evaluation.tables import compared, distinct, wrongs_of
+from lrpilot.learning.runs import Floats
+from lrpilot.schedules import Signal, named_schedule
+from lrpilot.schedules.learned.policy import BASES, load_policy
+
+if TYPE_CHECKING:
+    from lrpilot.learning.evaluation.evaluate import Evaluation, Result
+
+YARDSTICK: Mapping[str, str] = {"nmf": "tuned step", "net": "tuned cosine"}
+BESIDE: Mapping[str, tuple[str, ...]] = {
+    "nmf": ("step", "cosine", "exponential"),
+    "net": ("cosine", "linear", "step"),
+}
+SHOWN: Mapping[str, tuple[tuple[str, float], ...]] = {
+    "nmf": (("noise 0", 1.0), ("noise 0.2", 1.0), ("noise 1.5", 1.0), ("noise 1.5", 10.0)),
+    "net": (
+        ("81: teacher, momentum, 143 steps", 0.1),
+        ("81: teacher, momentum, 143 steps", 10.0),
+        ("83: modular, adamw, 413 steps", 0.1),
+        ("83: modular, adamw, 413 steps", 10.0),
+    ),
+}
+"""Sets, and factors of the base rate, whose schedules are drawn."""
+TICKS = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0)
+PLAIN: dict[Any, Any] = {
+    **{"svg.hashsalt": "lrpilot", "svg.fonttype": "none", "font.size": 9},
+    **{"axes.spines.top": False, "axes.spines.right": False},
+}
+
+
+def save_pictures(evaluation: Evaluation, folder: Path) -> None:
+    """Write sets.svg and schedules.svg into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figures: Mapping[str, Callable[[], Figure]] = {
+        "sets.svg": lambda: sets(evaluation.kind, evaluation.results),
+        "schedules.svg": lambda: schedules(evaluation.kind),
+    }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with mpl.rc_context(PLAIN):
+            for name, figure in figures.items():
+                figure().savefig(folder / name, metadata={"Date": None})
+    finally:
+        torch.set_num_threads(threads)
+
+
+def sets(kind: str, results: Sequence[Result]) -> Figure:
+    """Left by the policies over left by the yardstick, for each set and base rate."""
+    names = distinct(one.name for one in results)
+    control = YARDSTICK[kind]
+    figure = Figure(figsize=(7.5, 1.2 + 0.2 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(1, color="#999999", linewidth=0.8)
+    for colour, wrong in zip(COLOURS, wrongs_of(results), strict=False):
+        ratios = [
+            compared([one for one in results if one.name == name], control, wrong).ratio
+            for name in names
+        ]
+        axes.plot(ratios, range(len(names)), "o", color=colour, label=f"base rate × {wrong:g}")
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    _as_ratio(axes)
+    axes.set_xlabel(f"left by the policies / left by {control} (below 1: the policies are ahead)")
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    return figure
+
+
+def schedules(kind: str) -> Figure:
+    """The rate over time under the shipped policy, mean and range of runs, beside tuned ones."""
+    held_out = {one.name: one for one in (nmf_sets() if kind == "nmf" else net_sets())}
+    figure = Figure(figsize=(7.5, 5), layout="constrained")
+    for axes, (name, wrong) in zip(figure.subplots(2, 2).flat, SHOWN[kind], strict=True):
+        _draw(axes, kind, held_out[name], wrong)
+    figure.supxlabel("share of the horizon")
+    figure.supylabel("rate / base rate of × 1")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=5)
+    return figure
+
+
+def _draw(axes: Axes, kind: str, held_out: HeldOut, wrong: float) -> None:
+    policy = load_policy(kind)
+    runs = held_out.stack("judged", 1, wrong)
+    steps = np.arange(runs.total_steps)
+    at = steps / runs.total_steps
+    base = np.array([BASES[policy.base](float(x)) for x in at])
+    ways = under_policies(runs, [policy]).offsets[:, 0]
+    rates = wrong * base[:, None] * np.exp(ways)
+    low, high = rates.min(axis=1), rates.max(axis=1)
+    axes.fill_between(at, low, high, color=COLOURS[0], alpha=0.2, linewidth=0)
+    axes.plot(at, np.exp(np.log(rates + 1e-30).mean(axis=1)), color=COLOURS[0], label="learned")
+    axes.plot(at, wrong * base, color=COLOURS[0], linestyle=":", label="its base")
+    names = BESIDE[kind]
+    for colour, name, factor in zip(COLOURS[1:], names, _tuned(held_out, kind), strict=False):
+        axes.plot(at, factor * _scales(name, len(steps)), color=colour, label=f"tuned {name}")
+    axes.set_yscale("log")
+    axes.set_ylim(1e-3, 30)
+    axes.set_title(f"{held_out.name}\nbase rate × {wrong:g}", fontsize=9)
+
+
+def _tuned(held_out: HeldOut, kind: str) -> list[float]:
+    """The best factor of each classical schedule on the tuning problems."""
+    grid, names = GRID[kind], BESIDE[kind]
+    each = [name for name in names for _ in grid]
+    runs = held_out.stack("tuning", len(each), 1.0)
+    made = [named_schedule(name, runs.total_steps) for name in each]
+    finals = under_schedules(runs, made, list(grid) * len(names)).mean(axis=1)
+    return [grid[int(part.argmin())] for part in finals.reshape(len(names), len(grid))]
+
+
+def _scales(name: str, total_steps: int) -> Floats:
+    schedule = named_schedule(name, total_steps)
+    state, scales = schedule.init(), []
+    for _ in range(total_steps):
+        scales.append(state.scale)
+        state = schedule.update(state, Signal())
+    return np.array(scales)
+
+
+def _as_ratio(axes: Axes) -> None:
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, 0.85), max(high, 1.15))
+    low, high = axes.get_xlim()
+    span = math.log(high / low)
+    ticks = [x for x in TICKS if low <= x <= high and (span < 1.5 or x not in (0.7, 0.9, 1.1))]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())

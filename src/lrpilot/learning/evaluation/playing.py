@@ -1,0 +1,78 @@
+"""Stacks of runs under policies, schedules and fixed trajectories, one for each copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from lrpilot.bench.batched.schedules import Scales
+from lrpilot.learning.episodes import Episodes
+from lrpilot.learning.runs import Floats, Runs, log_measure
+from lrpilot.schedules import Schedule
+from lrpilot.schedules.learned.policy import BASES, Policy
+
+
+class Played(NamedTuple):
+    """Where runs ended, and by which way.
+
+    finals: ln of the measure (copies, problems); infinite for a run that diverged. offsets: ln of
+    the rate over the base schedule's, at each step (steps, copies, problems).
+    """
+
+    finals: Floats
+    offsets: Floats
+
+
+def under_policies(runs: Runs, policies: Sequence[Policy]) -> Played:
+    """Each copy of the problems under a policy of its own; all have one base and action."""
+    first = policies[0]
+    if any((one.base, one.action) != (first.base, first.action) for one in policies):
+        raise ValueError("policies that are judged together need the same base and action")
+    episodes = Episodes(runs, first.base, first.action)
+    offsets: list[Floats] = [np.zeros((episodes.step, runs.count))]
+    while not episodes.over:
+        seen = episodes.observe().reshape(len(policies), -1, episodes.observe().shape[-1])
+        actions = [
+            [policy.act(tuple(one)) for one in shown]
+            for policy, shown in zip(policies, seen, strict=True)
+        ]
+        before = episodes.step
+        episodes.act(np.array(actions).reshape(-1))
+        offsets.append(np.tile(episodes.offsets, (episodes.step - before, 1)))
+    finals = np.where(episodes.lost, np.inf, log_measure(runs))
+    return Played(
+        finals.reshape(len(policies), -1),
+        np.concatenate(offsets).reshape(runs.total_steps, len(policies), -1),
+    )
+
+
+def under_schedules(
+    runs: Runs, schedules: Sequence[Schedule[Any]], factors: Sequence[float]
+) -> Floats:
+    """ln of the measure (copies, problems), each copy under its schedule times its factor."""
+    problems = runs.count // len(schedules)
+    each = [schedule for schedule in schedules for _ in range(problems)]
+    scales, lrs = Scales(each, runs.total_steps), np.repeat(np.asarray(factors), problems)
+    finite = np.ones(runs.count, dtype=np.bool_)
+    for _ in range(runs.total_steps):
+        losses = runs.step(lrs * scales.current().numpy())
+        finite &= np.isfinite(losses)
+        scales.update(torch.from_numpy(losses), None)
+    return np.where(finite, log_measure(runs), np.inf).reshape(len(schedules), -1)
+
+
+def under_offsets(runs: Runs, base: str, offsets: Floats) -> Floats:
+    """ln of the measure (copies, problems) under the base times exp of the offsets (steps, copies).
+
+    For what a policy would do if it were blind: a fixed trajectory for all problems.
+    """
+    copies = offsets.shape[1]
+    shape, total_steps = BASES[base], runs.total_steps
+    scales = np.exp(np.repeat(offsets, runs.count // copies, axis=1))
+    finite = np.ones(runs.count, dtype=np.bool_)
+    for step in range(total_steps):
+        finite &= np.isfinite(runs.step(shape(step / total_steps) * scales[step]))
+    return np.where(finite, log_measure(runs), np.inf).reshape(copies, -1)
