@@ -112,7 +112,7 @@ def test_a_study_that_is_killed_goes_on_where_it_was_and_ends_with_the_same_rows
     script.write_text(KILLED)
     process = subprocess.Popen([sys.executable, script, path])
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while not kept_jobs(path) >= 2:
             assert process.poll() is None
             assert time.monotonic() < end
