@@ -1,7 +1,16 @@
 """The NMF study: paired runs inside the bound and without it, and tables that follow from rows."""
 
+import io
 import math
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -12,6 +21,7 @@ from rich.console import Console
 
 from lrpilot.bench.claims.findings import Cell, Entrant, Findings
 from lrpilot.bench.nmf.command import answer_study
+from lrpilot.bench.nmf.jobs import KeptNumbers, numbers_of
 from lrpilot.bench.nmf.matrices import COLUMNS, SOURCES, matrix
 from lrpilot.bench.nmf.page import write_page
 from lrpilot.bench.nmf.pictures import CAPTIONS
@@ -22,9 +32,12 @@ from lrpilot.bench.nmf.study import (
     Job,
     Run,
     curvature_at_start,
+    floor_key,
+    job_key,
     optimizer_name,
     row,
     run_study,
+    runs_of_a_job,
     settings,
     share_left,
     shares_left,
@@ -32,6 +45,7 @@ from lrpilot.bench.nmf.study import (
 )
 from lrpilot.bench.nmf.tables import tables
 from lrpilot.bench.results import load_rows, save_rows
+from lrpilot.bench.store import Store
 from lrpilot.bench.suite import TUNING_SEEDS, grid
 
 ROOT = Path(__file__).parents[2]
@@ -41,8 +55,22 @@ JOB = Job("known", "minibatch", 0)
 
 
 @pytest.fixture(scope="module")
-def rows():
-    return run_study(1, Console(quiet=True), suite=SMALL)
+def ended(tmp_path_factory):
+    """The store of a study that has ended, and its rows."""
+    path = tmp_path_factory.mktemp("study") / "store.db"
+    return path, study_at(path)[0]
+
+
+@pytest.fixture
+def rows(ended):
+    return ended[1]
+
+
+def study_at(path, suite=SMALL):
+    """Its rows, and what it told."""
+    console = Console(file=io.StringIO())
+    with Store(path) as store:
+        return run_study(store, 1, console, suite=suite), console.file.getvalue()
 
 
 def test_every_arm_schedule_rate_and_seed_has_a_row_and_the_reference_its_horizons(rows):
@@ -53,6 +81,100 @@ def test_every_arm_schedule_rate_and_seed_has_a_row_and_the_reference_its_horizo
     assert len({one[:6] for one in rows}) == len(rows)
     assert {one.seed for one in rows} == {*TUNING_SEEDS, 0, 1}
     assert {one.total_steps for one in rows if one.optimizer == "minibatch"} == {6, 12, 24, 48}
+
+
+def test_a_finished_study_runs_nothing_again(ended):
+    path, rows = ended
+    again, told = study_at(path)
+    assert again == rows
+    assert f"13 jobs: 13 already in {path}, 0 to run" in told.replace("\n", "")
+
+
+KILLED = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from rich.console import Console
+from lrpilot.bench.nmf.study import SUITE, run_study
+from lrpilot.bench.store import Store
+
+if __name__ == "__main__":
+    small = replace(
+        SUITE, tasks=("known",), evaluation_seeds=(0, 1), response_points=3, total_steps=24
+    )
+    with Store(Path(sys.argv[1])) as store:
+        run_study(store, 1, Console(quiet=True), suite=small)
+"""
+
+
+def test_a_study_that_is_killed_goes_on_where_it_was_and_ends_with_the_same_rows(ended, tmp_path):
+    script, path = tmp_path / "study.py", tmp_path / "store.db"
+    script.write_text(KILLED)
+    process = subprocess.Popen([sys.executable, script, path])
+    try:
+        end = time.monotonic() + 120
+        while not kept_jobs(path) >= 2:
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    before = kept_jobs(path)
+    assert 2 <= before < 13
+    rows, told = study_at(path)
+    assert rows == ended[1]
+    assert f"13 jobs: {before} already" in told
+    assert kept_jobs(path) == 13
+
+
+def kept_jobs(path):
+    """How many jobs a store has, while another process writes to it or has yet to make it."""
+    if not path.exists():
+        return 0
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            return database.execute("SELECT count(*) FROM nmf_study").fetchone()[0]
+    except sqlite3.OperationalError:
+        return 0
+
+
+def test_jobs_of_another_plan_or_of_other_versions_are_left_alone_and_not_used(ended, tmp_path):
+    path = tmp_path / "store.db"
+    shutil.copy(ended[0], path)
+    key = job_key(JOB, SMALL)
+    for change in ({"total_steps": 48}, {"centre": 1.0}, {"response_points": 5}):
+        assert job_key(JOB, replace(SMALL, **change)) != key
+    assert job_key(JOB, replace(SMALL, evaluation_seeds=(0, 1, 2))) == key
+    shorter = replace(SMALL, evaluation_seeds=(), total_steps=12)
+    _, told = study_at(path, shorter)
+    assert "7 jobs: 1 already" in told  # what is attainable has no steps
+    assert kept_jobs(path) == 13 + 6
+    assert study_at(path)[0] == ended[1]
+    with closing(sqlite3.connect(path)) as database, database:
+        query = "UPDATE nmf_study SET key = replace(key, 'torch', 'older torch')"
+        database.execute(query)
+    with Store(path) as store:
+        assert KeptNumbers(store).find([key]) == {}
+
+
+def test_numbers_are_kept_to_the_bit_with_those_that_are_none(tmp_path):
+    numbers = [0.1, 1e-300, math.inf, math.nan]
+    with Store(tmp_path / "store.db") as store:
+        KeptNumbers(store).add("a", numbers)
+        KeptNumbers(store).add("b", [])
+    with Store(tmp_path / "store.db") as store:
+        found = KeptNumbers(store).find(["a", "b", "c"])
+    assert list(map(repr, found.pop("a"))) == list(map(repr, numbers))
+    assert found == {"b": []}
+
+
+def test_a_worker_that_dies_ends_the_study_with_one_line_and_keeps_what_had_ended(tmp_path):
+    with Store(tmp_path / "store.db") as store:
+        wanted = {"fine": partial(list, (1.0,)), "dies": partial(os._exit, 1)}
+        with pytest.raises(ChildProcessError, match="same command with fewer --workers"):
+            numbers_of(wanted, store, 1, Console(quiet=True))
+        assert KeptNumbers(store).find(wanted) == {"fine": [1.0]}
 
 
 def test_losses_are_shares_beyond_the_attainable_and_a_risen_run_is_lost(rows):
@@ -133,6 +255,29 @@ def test_rows_survive_a_file_and_other_rows_are_refused(rows, tmp_path):
     save_rows(tmp_path / "others.csv.gz", rows, {"suite": "quick"})
     with pytest.raises(ValueError, match="no rows of the NMF study"):
         answer(tmp_path / "others.csv.gz")
+
+
+def test_the_command_takes_its_numbers_from_the_store_it_is_given(tmp_path):
+    path = tmp_path / "store.db"
+    found = [0.5 if arm == "bound" else 2.0 for arm, _ in runs_of_a_job(SUITE)]
+    places = product(SUITE.tasks, SUITE.families, (*TUNING_SEEDS, *SUITE.evaluation_seeds))
+    with Store(path) as store:
+        kept = KeptNumbers(store)
+        for name in SUITE.tasks:
+            kept.add(floor_key(name), [0.1])
+        for place in places:
+            kept.add(job_key(Job(*place), SUITE), found)
+    told = io.StringIO()
+    answer = answer_study(
+        **{"store_path": path, "rows_path": None, "save_path": tmp_path / "rows.csv.gz"},
+        **{"page_path": None, "workers": 1, "console": Console(file=told), "command": "x"},
+    )
+    assert "222 jobs: 222 already" in told.getvalue()
+    about, rows = load_rows(tmp_path / "rows.csv.gz")
+    assert about["suite"] == "nmf"
+    assert len(rows) == 57_024
+    assert {one.test_loss for one in rows} == {0.4, None}
+    assert answer.sheets()[2].rows[0][2:5] == ["0 of 660", "660 of 660", "660 of 660"]
 
 
 def known_rows(worth):

@@ -389,7 +389,7 @@ def test_versions_are_those_of_the_trials_that_are_asked_for(tmp_path, monkeypat
     one, other = replace(TRIAL, seed=7), replace(TRIAL, seed=8)
     with Store(tmp_path / "runs.db") as store:
         for trial, version in ((one, "1"), (other, "2")):
-            monkeypatch.setattr("lrpilot.bench.store._versions", lambda text=version: text)
+            monkeypatch.setattr("lrpilot.bench.store.versions", lambda text=version: text)
             store.add(trial, Outcome())
         assert store.versions([one]) == ["1"]
         assert store.versions([one, other]) == ["1", "2"]

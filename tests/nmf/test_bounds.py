@@ -164,7 +164,7 @@ def test_entries_that_are_no_sizes_are_refused(bad):
     H = np.ones((2, 3))
     H[1, 1] = bad
     for wrong in (bounds.block, lambda H: bounds.minibatch(H, 1), bounds.top_eigenvalue):
-        with pytest.raises(ValueError, match="must have finite entries that are not negative"):
+        with pytest.raises(ValueError, match=f"finite entries that are not negative, got {bad}$"):
             wrong(H)
 
 

@@ -19,10 +19,22 @@ def run(V, settings, *, steps=120, seed=0, **options):
 @pytest.mark.parametrize(
     ("V", "options", "words"),
     [
-        (np.array([[1.0, -1.0]]), {}, "finite entries that are not negative"),
-        (np.array([[1.0, np.nan]]), {}, "finite entries that are not negative"),
-        (np.array([[1.0, np.inf]]), {}, "finite entries that are not negative"),
-        (sparse.csr_array([[1.0, -1.0]]), {}, "finite entries that are not negative"),
+        (
+            np.array([[1.0, -1.0]]),
+            {},
+            "finite entries that are not negative, got -1.0$",
+        ),
+        (
+            np.array([[1.0, np.nan]]),
+            {},
+            "finite entries that are not negative, got nan$",
+        ),
+        (
+            np.array([[1.0, np.inf]]),
+            {},
+            "finite entries that are not negative, got inf$",
+        ),
+        (sparse.csr_array([[1.0, -1.0]]), {}, "finite entries that are not negative, got -1.0$"),
         (np.ones(3), {}, "must be a matrix"),
         (np.ones((0, 4)), {}, "V must not be empty"),
         (np.ones((0, 3, 4)), {}, "V must not be empty"),
@@ -34,6 +46,11 @@ def run(V, settings, *, steps=120, seed=0, **options):
         ),
         (1e200 * np.ones((3, 4)), {}, "1e\\+200, is too large to compute with in float64"),
         (1e-200 * np.ones((3, 4)), {}, "is too small to compute with"),
+        (
+            np.ones((3, 4)),
+            {"device": "gpu"},
+            "device must be .*, got 'gpu' .Expected",
+        ),
         (np.ones((3, 4)), {"steps": -1}, "steps must be at least 0"),
         (np.ones((2, 3, 4)), {"init": "nndsvd"}, "one matrix at a time"),
         (np.ones((3, 4)), {"init": (np.ones((3, 2)),)}, "init must be"),
@@ -50,7 +67,7 @@ def run(V, settings, *, steps=120, seed=0, **options):
         (np.ones((3, 4)), {"rank": 4, "init": "nndsvd"}, "needs rank <= min"),
         (np.ones((3, 4)), {"init": "svd"}, "init must be"),
         (np.ones((3, 4)), {"init": (np.ones((3, 2)), np.ones((3, 4)))}, "init must be W"),
-        (np.ones((3, 4)), {"init": (-np.ones((3, 2)), np.ones((2, 4)))}, "not negative"),
+        (np.ones((3, 4)), {"init": (-np.ones((3, 2)), np.ones((2, 4)))}, "not negative, got -1.0$"),
         (np.ones((3, 4)), {"mask": np.ones((3, 3), bool)}, "mask must be of bool"),
         (np.ones((3, 4)), {"mask": np.ones((3, 4))}, "mask must be of bool"),
         (np.ones((3, 4)), {"mask": np.zeros((3, 4), bool)}, "hides every entry"),

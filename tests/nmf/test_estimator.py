@@ -207,6 +207,7 @@ def test_zeros_are_learnt_as_zeros_and_a_stream_recovers_from_them():
         (np.ones((4, 3)), {"batch_size": 0}, "batch_size must be at least 1"),
         (np.ones((4, 3)), {"schedule": "cosin"}, "did you mean 'cosine'"),
         (np.ones((4, 3)), {"rate": "fast"}, "rate must be"),
+        (np.ones((4, 3)), {"device": "gpu"}, "device must be one that torch can use here"),
     ],
 )
 def test_the_errors_are_those_that_users_know(X, options, words):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import sqlite3
 import zlib
 from array import array
@@ -12,14 +11,13 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from lrpilot.bench.trial import RESULTS_VERSION, Outcome, Status, Trial
+from lrpilot.bench.versions import versions
 
 SCHEMA_VERSION = 2
 APPLICATION_ID = 0x6C727031  # "lrp1"
@@ -221,6 +219,11 @@ class Store:
         with self._told():
             yield from self._database.execute(query, values)
 
+    def execute(self, statement: str, *values: object) -> None:
+        """Carry out and commit a statement on a table beside those of the trials."""
+        with self._told(), self._transaction():
+            self._database.execute(statement, values)
+
     def trials(self) -> list[Trial]:
         """All trials of today's RESULTS_VERSION, in the order in which they were written."""
         names = [field.name for field in fields(Trial)]
@@ -313,7 +316,7 @@ def _row(trial: Trial, outcome: Outcome) -> dict[str, object]:
         "seconds": outcome.seconds,
         "error": outcome.error,
         "extra_forwards": outcome.extra_forwards,
-        "versions": _versions(),
+        "versions": versions(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "evaluations": _packed_evaluations(outcome.evaluations),
     }
@@ -388,12 +391,3 @@ def _evaluations_of_version_1(text: str) -> bytes:
     return _packed_evaluations(
         [(step, math.nan if loss is None else loss) for step, loss in json.loads(text)]
     )
-
-
-@cache  # looking them up takes longer than writing a trial
-def _versions() -> str:
-    versions = {"python": platform.python_version()}
-    for package in ("lrpilot", "torch", "numpy", "scikit-learn"):
-        with suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return json.dumps(versions)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from lrpilot.nmf import curvature
+from lrpilot.nmf.checks import check_non_negative
 from lrpilot.nmf.curvature import Units
 
 Matrix = np.ndarray | Tensor
@@ -179,8 +180,7 @@ def non_negative(name: str, matrix: Matrix) -> Tensor:
         tensor = tensor.float() if tensor.dtype.itemsize < 4 else tensor.double()
     if tensor.ndim != 2:
         raise ValueError(f"{name} must be a matrix, got shape {tuple(tensor.shape)}")
-    if not bool(((tensor >= 0) & (tensor < math.inf)).all()):
-        raise ValueError(f"{name} must have finite entries that are not negative")
+    check_non_negative(name, tensor.numpy(force=True))
     return tensor
 
 

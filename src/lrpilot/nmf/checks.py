@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.sparse import issparse
 
 
@@ -31,10 +32,18 @@ def check_positive(name: str, value: float) -> None:
         raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
+def check_non_negative(name: str, matrix: np.ndarray) -> None:
+    """Finite entries >= 0."""
+    right = (matrix >= 0) & (matrix < math.inf)
+    if not right.all():
+        raise ValueError(
+            f"{name} must have finite entries that are not negative, got {float(matrix[~right][0])}"
+        )
+
+
 def check_entries(name: str, matrix: np.ndarray) -> None:
     """Finite entries >= 0 whose squares can be summed: not too large, and not too small either."""
-    if not np.all((matrix >= 0) & (matrix < np.inf)):
-        raise ValueError(f"{name} must have finite entries that are not negative")
+    check_non_negative(name, matrix)
     largest, limits = float(matrix.max(initial=0)), np.finfo(matrix.dtype)
     # Squared gradients grow with the third power; a tenth of the digits is left for sums.
     most, least = float(limits.max) ** 0.3, float(limits.tiny) ** 0.3
@@ -52,6 +61,18 @@ def check_mask(mask: np.ndarray, name: str, shape: tuple[int, ...]) -> None:
         raise ValueError(
             f"mask must be of bool and of {name}'s shape {shape}, got {mask.dtype} {mask.shape}"
         )
+
+
+def check_device(device: str) -> None:
+    """A device that torch has here."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # a torch without CUDA raises the latter
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device must be one that torch can use here, got {device!r} ({reason}); "
+            f"leave it out to compute on the CPU"
+        ) from None
 
 
 def as_numbers(name: str, matrix: Any) -> Any:

@@ -10,7 +10,14 @@ import torch
 from scipy.sparse import issparse
 from torch import Tensor
 
-from lrpilot.nmf.checks import as_numbers, check_count, check_entries, check_mask
+from lrpilot.nmf.checks import (
+    as_numbers,
+    check_count,
+    check_device,
+    check_entries,
+    check_mask,
+    check_non_negative,
+)
 from lrpilot.nmf.factors import Factors, nndsvd_start, random_start
 from lrpilot.nmf.health import Repair
 from lrpilot.nmf.rates import Settings
@@ -87,6 +94,7 @@ def factorise(
 
 def as_matrix(V: Any, mask: np.ndarray | None, device: str) -> Data:
     """``V`` and its mask as the solver takes them, if ``V`` is non-negative where it counts."""
+    check_device(device)
     sparse = bool(issparse(V))
     if sparse and mask is not None:
         raise ValueError("a sparse V takes no mask; densify V, or draw its stored entries")
@@ -126,8 +134,7 @@ def as_start(
                 f", got {tuple(W.shape)} and {tuple(H.shape)}"
             )
         for x in (W, H):
-            if not bool(((x >= 0) & (x < np.inf)).all()):
-                raise ValueError("init must have finite entries that are not negative")
+            check_non_negative("init", x.numpy(force=True))
         return Factors(W, H)
     if init == "random":
         return random_start(V, rank, rng)

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import multiprocessing
-import os
-import signal
-import threading
-import time
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -17,15 +12,13 @@ from itertools import pairwise
 from types import TracebackType
 from typing import cast
 
-import torch
-
 from lrpilot.bench.batched.program import run_batch, runs_per_batch
 from lrpilot.bench.engines.local import Advanced, Finished, check_limits, run_trials
+from lrpilot.bench.engines.pool import kill_pool, spawned_pool
 from lrpilot.bench.trial import Outcome, Trial, error_text
 from lrpilot.tasks import TrainingTask, find_task
 
 ENGINES = ("local", "ray")
-ORPHANS_LOOK_EVERY = 2.0  # seconds
 STORED_TOGETHER = 100  # trials
 
 
@@ -129,16 +122,12 @@ class BatchPool:
     def stop(self) -> None:
         """Kill the processes, whatever they are at."""
         if self._pool is not None:
-            # The pool's own shutdown would wait for batches that nobody wants.
-            for process in list(getattr(self._pool, "_processes", {}).values()):
-                process.kill()
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            kill_pool(self._pool)
             self._pool = None
 
     def _submit(self, batch: list[Trial]) -> Future[list[Outcome]]:
         if self._pool is None:
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.workers, context, _begin, (os.getpid(),))
+            self._pool = spawned_pool(self.workers)
         try:
             return self._pool.submit(run_batch_safely, batch)
         except BrokenProcessPool:  # a process has died, and the pool with it
@@ -202,17 +191,3 @@ def run_batch_safely(trials: list[Trial]) -> list[Outcome]:
         return run_batch(trials)
     except Exception as error:  # whatever a task raises is its outcome
         return [Outcome(status="failed", error=error_text(error)) for _ in trials]
-
-
-def _begin(parent: int) -> None:
-    """The start of a worker: one thread, deaf to Ctrl-C, and it does not outlive its parent."""
-    os.dup2(2, 1)
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(ORPHANS_LOOK_EVERY)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -15,6 +15,7 @@ from lrpilot.bench.nmf.study import SUITE, run_study
 from lrpilot.bench.nmf.tables import tables
 from lrpilot.bench.results import load_rows, save_rows
 from lrpilot.bench.sheet import Sheet
+from lrpilot.bench.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,13 @@ def answer_study(
 ) -> StudyAnswer:
     """What the study shows.
 
-    store_path: not used, since the study takes minutes and its runs are no trials of a store.
     rows_path: a file of rows; nothing is run then.
+    store_path: otherwise, where the numbers of jobs are kept. Those that it lacks are run.
     save_path, page_path: where to write the rows and the page, if anywhere.
     command: what was called; rows and page keep it.
 
-    Raises ValueError or OSError; ModuleNotFoundError for a page without matplotlib.
+    Raises ValueError, StoreError or OSError; ModuleNotFoundError for a page without matplotlib.
     """
-    del store_path
     if rows_path is not None:
         about, rows = load_rows(rows_path)
         if about.get("suite") != SUITE.name:
@@ -60,7 +60,8 @@ def answer_study(
                 f"writes such a file"
             )
     else:
-        rows = run_study(workers, console)
+        with Store(store_path) as store:
+            rows = run_study(store, workers, console)
         about = {"command": command, "suite": SUITE.name, "versions": f"torch {torch.__version__}"}
     if save_path is not None:
         save_rows(save_path, rows, about)

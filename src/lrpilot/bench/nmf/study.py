@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor
 
 from lrpilot.bench.batched.schedules import Scales
-from lrpilot.bench.nmf.matrices import SOURCES, attainable, matrix
+from lrpilot.bench.nmf.jobs import numbers_of
+from lrpilot.bench.nmf.matrices import COLUMNS, PASSES, SOURCES, STARTS, attainable, matrix
 from lrpilot.bench.results import ResultRow
+from lrpilot.bench.store import Store
 from lrpilot.bench.suite import BUDGET_REFERENCE, TUNING_SEEDS, Suite, grid
+from lrpilot.bench.trial import RESULTS_VERSION
+from lrpilot.bench.versions import versions
 from lrpilot.nmf import Factors, Settings, Solver, curvature, random_start
 from lrpilot.schedules import named_schedule
 
@@ -73,30 +76,59 @@ class Job(NamedTuple):
 
 
 def run_study(
-    workers: int, console: Console, *, suite: Suite = SUITE, seeds: Sequence[int] | None = None
+    store: Store,
+    workers: int,
+    console: Console,
+    *,
+    suite: Suite = SUITE,
+    seeds: Sequence[int] | None = None,
 ) -> list[ResultRow]:
-    """Rows of all runs, tuning seeds included.
+    """Rows of all runs, tuning seeds included. Runs the jobs that the store lacks.
 
     A row's loss is the share of ‖V‖² that the run leaves beyond what is attainable; None for a run
     that ends above where any start is, or not at all. It is the objective itself: nothing is held
     out, so that validation and test loss are one number.
+
+    A job's numbers are stored as it ends. Those of another plan, or made with other versions of
+    the packages or of Python, whose docstrings are a matrix, are left alone and not used.
+
+    Raises StoreError; ChildProcessError if a worker dies.
     """
     seeds = (*TUNING_SEEDS, *suite.evaluation_seeds) if seeds is None else seeds
     jobs = [Job(*at, seed) for at in _cells(suite) for seed in seeds]
-    pool = ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-    )
-    with pool, Progress(console=console) as progress:
-        bar = progress.add_task("factorising", total=len(jobs) + len(suite.tasks))
-        floors = {name: pool.submit(attainable, name) for name in suite.tasks}
-        found = {job: pool.submit(run_job, job, suite) for job in jobs}
-        for _ in as_completed([*floors.values(), *found.values()]):
-            progress.advance(bar)
+    floors = {name: floor_key(name) for name in suite.tasks}
+    keys = {job: job_key(job, suite) for job in jobs}
+    wanted = {key: partial(floor, name) for name, key in floors.items()}
+    wanted |= {key: partial(run_job, job, suite) for job, key in keys.items()}
+    found = numbers_of(wanted, store, workers, console)
     return [
-        row(job, arm, run, left - floors[job.task].result(), lost=not left <= RISEN)
+        row(job, arm, run, left - found[floors[job.task]][0], lost=not left <= RISEN)
         for job in jobs
-        for arm, run, left in found[job].result()
+        for (arm, run), left in zip(runs_of_a_job(suite), found[keys[job]], strict=True)
     ]
+
+
+def job_key(job: Job, suite: Suite) -> str:
+    """All that the numbers of a job depend on, as JSON."""
+    budget = suite.total_steps or 0
+    schedules = [repr(named_schedule(name, budget)) for name in suite.schedules]
+    plan = [schedules, suite.horizons, budget, suite.response_points, suite.centre]
+    return _key(job=job, plan=plan, noise=NOISES[job.family], batch=BATCH, solver=repr(Settings()))
+
+
+def floor_key(task: str) -> str:
+    """All that `attainable` depends on, as JSON."""
+    return _key(attainable=task, starts=STARTS, passes=PASSES)
+
+
+def _key(**parts: object) -> str:
+    made_with = {"results": RESULTS_VERSION, "columns": COLUMNS, "versions": json.loads(versions())}
+    return json.dumps({**parts, **made_with}, sort_keys=True)
+
+
+def floor(task: str) -> list[float]:
+    """`attainable`, as a job's numbers."""
+    return [attainable(task)]
 
 
 def row(job: Job, arm: str, run: Run, excess: float, *, lost: bool) -> ResultRow:
@@ -107,14 +139,19 @@ def row(job: Job, arm: str, run: Run, excess: float, *, lost: bool) -> ResultRow
     return ResultRow(job.task, name, *run[:2], job.seed, run.steps, status, loss, loss, 0, 0.0, ())
 
 
-def run_job(job: Job, suite: Suite) -> list[tuple[str, Run, float]]:
-    """Arm, run and what it leaves of ‖V‖², of all runs of a job."""
+def run_job(job: Job, suite: Suite) -> list[float]:
+    """What each of `runs_of_a_job` leaves of ‖V‖²."""
     return [
-        (arm, run, left)
+        left
         for arm in ARMS
         for runs in _programs(arm, suite)
-        for run, left in zip(runs, shares_left(job, arm, runs), strict=True)
+        for left in shares_left(job, arm, runs)
     ]
+
+
+def runs_of_a_job(suite: Suite) -> list[tuple[str, Run]]:
+    """Arm and run, in the order in which a job runs them."""
+    return [(arm, run) for arm in ARMS for runs in _programs(arm, suite) for run in runs]
 
 
 def shares_left(job: Job, arm: str, runs: Sequence[Run]) -> list[float]:
