@@ -152,7 +152,7 @@ class Learned:
             action, offset = 0.0, min(state.offset, state.offset * FALLING_BACK)
             reason = "fallback"
         has_moved = offset != state.offset or trusted != bool(state.trusted)
-        # Not `_replace`, which would take a quarter of the time.
+        # Not `_replace`, which costs several times as much.
         return LearnedState(
             scale=self._scale(step, offset),
             reason=reason if has_moved else "plan",
