@@ -41,14 +41,9 @@ class Numbers:
 
     log = staticmethod(math.log)
     log1p = staticmethod(math.log1p)
-    sqrt = staticmethod(math.sqrt)
+    copysign = staticmethod(math.copysign)
     minimum = staticmethod(min)
     maximum = staticmethod(max)
-
-    @staticmethod
-    def sign(x: float) -> float:
-        """-1, 0 or 1."""
-        return (x > 0) - (x < 0)
 
 
 class Window(NamedTuple):
@@ -134,7 +129,7 @@ def features(
 
 def squashed(x: Number, xp: Any) -> Number:
     """The sign of ``x`` times ln(1 + |x|), at most `LARGEST` in size."""
-    return xp.sign(x) * xp.minimum(xp.log1p(abs(x)), LARGEST)
+    return xp.copysign(xp.minimum(xp.log1p(abs(x)), LARGEST), x)
 
 
 def logarithm(x: Number, xp: Any) -> Number:

@@ -109,12 +109,17 @@ class Policy:
         """Whether any weight reads the alignment of gradients, which costs something to collect."""
         return bool(self.weights[0][features.NAMES.index("alignment")].any())
 
+    @cached_property
+    def _layers(self) -> list[tuple[Array, Array]]:
+        return list(zip(self.weights, self.biases, strict=True))
+
     def act(self, seen: tuple[float, ...]) -> float:
         """The action in [-1, 1] for the features of one run."""
         x = np.array(seen, dtype=np.float32)
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            x = np.tanh(x @ weight + bias)
-        out = (x @ self.weights[-1] + self.biases[-1]).item()
+        *hidden, (weight, bias) = self._layers
+        for inner, shift in hidden:
+            x = np.tanh(x.dot(inner) + shift)
+        out = (x.dot(weight) + bias).item()
         return math.tanh(out) if self.squash == "tanh" else min(max(out, -1.0), 1.0)
 
     def moved(self, offset: float, action: float) -> float:
