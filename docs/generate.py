@@ -19,6 +19,7 @@ COMMANDS = (
     "runs",
     "tune",
     "import",
+    "distil",
     "explain",
     "replay",
     "tasks",

@@ -42,6 +42,7 @@ from lrpilot.bench.suite import (
     SUITES,
 )
 from lrpilot.bench.trial import trial_count
+from lrpilot.cli.distil import distil
 from lrpilot.cli.options import (
     CORES,
     AddressOption,
@@ -313,6 +314,7 @@ def runs(
 
 app.command()(tune)
 app.command()(train)
+app.command()(distil)
 app.command("import")(import_runs)
 
 
