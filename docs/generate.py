@@ -18,6 +18,7 @@ COMMANDS = (
     "claims",
     "runs",
     "tune",
+    "predict",
     "import",
     "distil",
     "explain",
