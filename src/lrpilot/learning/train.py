@@ -23,6 +23,7 @@ from lrpilot.learning.distributions import (
     TRAINING_STACKS,
     VERSION,
 )
+from lrpilot.learning.imitation import imitated
 from lrpilot.learning.ppo import improve
 from lrpilot.learning.validation import Validated, validate
 from lrpilot.schedules.checks import check_known
@@ -39,7 +40,7 @@ class Training:
 
     kind: "nmf" or "net". seconds: budget of this call. every: rounds (generations of CMA-ES,
     updates of PPO) between two validations. patience: validations without a new best after which
-    it stops early.
+    it stops early. imitate: store whose best runs PPO begins from; None begins at the base.
     """
 
     kind: str
@@ -49,12 +50,15 @@ class Training:
     seconds: float = 600.0
     every: int = 10
     patience: int = 8
+    imitate: Path | None = None
 
     def __post_init__(self) -> None:
         check_known("policy to train", self.kind, KINDS)
         check_known("method", self.method, METHODS)
         if not 0 < self.seconds < math.inf:
             raise ValueError(f"the budget must be positive, got {self.seconds:g} seconds")
+        if self.imitate is not None and self.method != "ppo":
+            raise ValueError("CMA-ES begins from nothing; give --method ppo with --imitate")
         if any(size < 1 for size in self.hidden):
             raise ValueError(f"hidden layers have at least 1 unit, got {self.hidden}")
 
@@ -127,6 +131,8 @@ class Journal:
             "every": training.every,
             "version": VERSION,
         }
+        if training.imitate is not None:
+            head["imitate"] = str(training.imitate)
         self.rounds: list[dict[str, Any]] = []
         if path.is_file() and not fresh:
             found, *self.rounds = self._read() or [head]
@@ -202,6 +208,8 @@ class _Course:
                 "validation": f"{found.gain:.4f} (mean ln of the loss over the base schedule's)",
                 "lrpilot": version("lrpilot"),
             }
+            if self.training.imitate is not None:
+                about["imitated"] = self.training.imitate.name
             part = self.path.with_suffix(".part")
             part.write_bytes(write_tensors(as_tensors(replace(policy, about=about))))
             part.replace(self.path)
@@ -243,6 +251,15 @@ def _by_evolution(training: Training, course: _Course) -> None:
 
 def _by_gradients(training: Training, course: _Course, learner: Path, logs: Path | None) -> None:
     kind = training.kind
+    begin = None
+    if training.imitate is not None and not learner.is_file():
+        begin = imitated(
+            training.imitate,
+            base=BASE_OF[kind],
+            action=ACTION_OF[kind],
+            hidden=training.hidden,
+            seed=training.seed,
+        )
     improve(
         STACKS[kind],
         base=BASE_OF[kind],
@@ -251,6 +268,7 @@ def _by_gradients(training: Training, course: _Course, learner: Path, logs: Path
         seed=training.seed,
         checkpoint=learner,
         log_dir=logs,
+        begin=begin,
         report=lambda update: course.goes_on(
             update.number, update.policy, decisions=update.decisions
         ),
