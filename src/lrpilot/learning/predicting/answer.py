@@ -63,14 +63,16 @@ class Prediction:
     @property
     def verdict(self) -> str:
         """The finding, in two sentences."""
-        usual = statistics.fmean(line.usual for line in self.lines)
-        rate = f"On a task that was left out the predicted rate is off by {_times(self.rate_error)}"
-        rate += f", the optimizer's usual one by {_times(usual)} ({_judged(self.rate_interval)})."
-        mine = statistics.fmean(line.anneal for line in self.lines)
-        theirs = statistics.fmean(line.usual_anneal for line in self.lines)
-        anneal = f"The predicted anneal ends at {math.exp(mine):.3f} of the best one's loss, the "
-        anneal += f"usual one at {math.exp(theirs):.3f} ({_judged(self.anneal_interval)})."
-        return f"{rate} {anneal}"
+        usual, mine, theirs = (
+            statistics.fmean(getattr(line, name) for line in self.lines)
+            for name in ("usual", "anneal", "usual_anneal")
+        )
+        return (
+            f"On a task that was left out the predicted rate is off by {_times(self.rate_error)}, "
+            f"the optimizer's usual one by {_times(usual)} ({_judged(self.rate_interval)}). "
+            f"The predicted anneal ends at {math.exp(mine):.3f} times the best one's loss, the "
+            f"usual one at {math.exp(theirs):.3f} ({_judged(self.anneal_interval)})."
+        )
 
     def as_json(self) -> dict[str, object]:
         """Strict JSON-able data."""
