@@ -9,7 +9,7 @@ from lrpilot.bench import Outcome, Store
 from lrpilot.bench.stages import Method
 from lrpilot.learning import jittered as jittered_module
 from lrpilot.learning import train as training_module
-from lrpilot.learning.cma import act
+from lrpilot.learning.cma import Layers, act
 from lrpilot.learning.episodes import Episodes
 from lrpilot.learning.imitation import (
     Recording,
@@ -22,6 +22,7 @@ from lrpilot.learning.imitation import (
 )
 from lrpilot.learning.jittered import COPIES, Recorder, jittered
 from lrpilot.learning.past import PastRuns
+from lrpilot.learning.ppo import improve
 from lrpilot.learning.train import Training, train
 from lrpilot.schedules import load_policy
 from lrpilot.schedules.learned.features import NAMES
@@ -163,6 +164,26 @@ def test_training_begins_from_what_is_imitated(store, tmp_path):
         gains[name] = train(settings, path, lambda one: None).gain
     assert gains["imitated"] < gains["base"] - 0.05
     assert load_policy(tmp_path / "imitated.safetensors").about["imitated"] == "jittered.db"
+
+
+def test_ppo_begins_at_the_network_that_it_is_given(tmp_path):
+    """An update moves no weight by more than its 64 steps of 0.001."""
+    rng = np.random.default_rng(0)
+    begin = Layers(
+        tuple(rng.normal(size=shape) for shape in [(len(NAMES), 4), (4, 1)]),
+        tuple(rng.normal(size=size) for size in (4, 1)),
+    )
+    found = []
+    improve(
+        Bowls,
+        **{"base": "cosine", "action": ACTION, "hidden": (4,), "seed": 0, "log_dir": None},
+        checkpoint=tmp_path / "ppo.zip",
+        report=lambda update: bool(found.append(update.policy)),
+        begin=begin,
+    )
+    for ours, theirs in ((found[0].weights, begin.weights), (found[0].biases, begin.biases)):
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(one, other, atol=0.15)
 
 
 def test_only_ppo_can_begin_from_something(tmp_path):

@@ -88,7 +88,7 @@ def test_one_sample_per_rate_and_seed_with_the_targets_of_its_cell(telling):
 
 
 def test_what_a_beginning_shows_does_not_depend_on_the_unit_of_the_loss():
-    losses = course(-2, 0.01)[:10]
+    losses = course(-1, 0.01)[:10]
     one, other = (
         Beginning(optimizer="sgd", lr=0.1, steps=STEPS, losses=tuple(scale * losses))
         for scale in (1.0, 1000.0)
