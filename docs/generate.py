@@ -20,6 +20,7 @@ COMMANDS = (
     "tune",
     "predict",
     "import",
+    "train",
     "distil",
     "explain",
     "replay",
