@@ -42,6 +42,7 @@ from lrpilot.bench.suite import (
     SUITES,
 )
 from lrpilot.bench.trial import trial_count
+from lrpilot.cli.distil import distil
 from lrpilot.cli.evaluate import evaluate
 from lrpilot.cli.options import (
     CORES,
@@ -51,7 +52,7 @@ from lrpilot.cli.options import (
     WorkersOption,
     cores,
 )
-from lrpilot.cli.past import import_runs, tune
+from lrpilot.cli.past import import_runs, predict, tune
 from lrpilot.cli.terminal import STDERR, fail, one_line_errors, plain_table, show_text, stdout
 from lrpilot.cli.train import train
 from lrpilot.schedules import NAMED_SCHEDULES, named_schedule
@@ -313,8 +314,10 @@ def runs(
 
 
 app.command()(tune)
+app.command()(predict)
 app.command()(train)
 app.command()(evaluate)
+app.command()(distil)
 app.command("import")(import_runs)
 
 

@@ -1,4 +1,4 @@
-"""Commands that learn from past runs: `lrpilot tune` and `lrpilot import`."""
+"""Commands that learn from past runs: `lrpilot tune`, `lrpilot predict` and `lrpilot import`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from lrpilot.cli.terminal import STDERR, one_line_errors, show_text
 from lrpilot.learning.budget import seconds_of
 from lrpilot.learning.fitting import tune_store
 from lrpilot.learning.fitting.progress import Told, check_out
+from lrpilot.learning.past import PastRuns
 from lrpilot.learning.past.read import import_logs
+from lrpilot.learning.predicting import predict_store
 
 
 def tune(
@@ -61,6 +63,31 @@ def tune(
     if out is not None:
         with one_line_errors(OSError):
             out.write_text(json_format.dumps(found.as_json(), indent=2, allow_nan=False) + "\n")
+    show_text(found.as_json() if json else found.as_text(), json=json)
+
+
+def predict(
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            help="An imported run of the store, which has at least begun.", show_default=False
+        ),
+    ] = None,
+    store: Annotated[Path, typer.Option(help="Whose trials are learned from.")] = Path("runs.db"),
+    task: Annotated[
+        list[str] | None, typer.Option(help="A task of the store. Repeatable. Default: all.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="The run's horizon. Default: its last step.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Predict a run's best rate and anneal from its first 5 %, and say how far that is off."""
+    with one_line_errors(ValueError, StoreError):
+        check_store(store)
+        begun = None if run is None else PastRuns(store).find(run)
+        with Store(store) as trials:
+            found = predict_store(trials, tasks=task or (), run=begun, steps=steps)
     show_text(found.as_json() if json else found.as_text(), json=json)
 
 

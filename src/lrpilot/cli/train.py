@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lrpilot.bench.runs import check_store
+from lrpilot.bench.store import StoreError
 from lrpilot.cli.terminal import STDERR, fail, one_line_errors, show_text
 from lrpilot.learning.budget import seconds_of
 
@@ -32,6 +34,9 @@ def train(
         list[int] | None, typer.Option(help="Units of a hidden layer. Repeatable. Default: none.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of problems and of the learner.")] = 0,
+    imitate: Annotated[
+        Path | None, typer.Option(help="A store: let PPO begin by imitating its best runs.")
+    ] = None,
     logs: Annotated[Path | None, typer.Option(help="Folder for TensorBoard.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
@@ -41,7 +46,9 @@ def train(
         learner = importlib.import_module("lrpilot.learning.train")
     except ModuleNotFoundError as error:
         fail(f"{error}; pip install 'lrpilot[learning]'", code=2)
-    with one_line_errors(ValueError, OSError):
+    with one_line_errors(ValueError, OSError, StoreError):
+        if imitate is not None:
+            check_store(imitate)
         ended = learner.train(
             learner.Training(
                 kind=kind,
@@ -49,6 +56,7 @@ def train(
                 hidden=tuple(hidden or ()),
                 seed=seed,
                 seconds=seconds_of(budget),
+                imitate=imitate,
             ),
             out or Path(f"{kind}.safetensors"),
             tell,

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import nn
 
+from lrpilot.learning.cma import Layers
 from lrpilot.learning.paired import Draw
 from lrpilot.learning.vectorised import ScheduleVecEnv
 from lrpilot.schedules.learned.policy import Action, Policy
@@ -39,11 +41,13 @@ def improve(
     checkpoint: Path,
     log_dir: Path | None,
     report: Callable[[Update], bool],
+    begin: Layers | None = None,
 ) -> None:
     """Update until ``report`` returns False.
 
     checkpoint: where the learner's state is written after every update, and read from if it is
         there. It is for this program on this machine alone: unlike a policy it may hold code.
+    begin: the network to begin from; None acts 0, as the base schedule does.
     """
     if checkpoint.is_file():
         learner = PPO.load(checkpoint, device="cpu")
@@ -71,6 +75,8 @@ def improve(
             },
         )
         _begin_at_base(learner)
+        if begin is not None:
+            _begin_at(learner, begin)
     learner.learn(
         2**62,
         callback=_Reporting(
@@ -108,14 +114,26 @@ def _begin_at_base(learner: PPO) -> None:
         parameter.data.zero_()
 
 
+def _begin_at(learner: PPO, begin: Layers) -> None:
+    """Let the mean action be that of a network."""
+    for layer, weight, bias in zip(_layers(learner), *begin, strict=True):
+        layer.weight.data.copy_(torch.from_numpy(weight.T.copy()))
+        layer.bias.data.copy_(torch.from_numpy(bias))
+
+
+def _layers(learner: PPO) -> list[nn.Linear]:
+    """Of the mean action."""
+    found = [x for x in learner.policy.mlp_extractor.policy_net if isinstance(x, nn.Linear)]
+    return [*found, learner.policy.action_net]  # pyright: ignore[reportReturnType]
+
+
 def _rollouts(learner: Any) -> int:
     return learner.num_timesteps // (DECISIONS * learner.n_envs)
 
 
 def _update(learner: PPO, number: int, base: str, action: Action) -> Update:
     """The learner's mean action as a policy of ours."""
-    layers = [x for x in learner.policy.mlp_extractor.policy_net if isinstance(x, nn.Linear)]
-    layers.append(learner.policy.action_net)  # pyright: ignore[reportArgumentType]
+    layers = _layers(learner)
     policy = Policy(
         name="ppo",
         weights=tuple(layer.weight.detach().numpy().T.astype(np.float32) for layer in layers),

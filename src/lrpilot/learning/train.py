@@ -24,6 +24,7 @@ from lrpilot.learning.distributions import (
     VERSION,
     WIDE_STACKS,
 )
+from lrpilot.learning.imitation import imitated
 from lrpilot.learning.ppo import improve
 from lrpilot.learning.validation import Validated, validate
 from lrpilot.schedules.checks import check_known
@@ -42,6 +43,7 @@ class Training:
     updates of PPO) between two validations. patience: validations without a new best after which
     it stops early. unseen: features by name that the policy is not to read, for ablations of
     CMA-ES.
+    imitate: store whose best runs PPO begins from; None begins at the base.
     """
 
     kind: str
@@ -52,6 +54,7 @@ class Training:
     every: int = 10
     patience: int = 8
     unseen: tuple[str, ...] = ()
+    imitate: Path | None = None
 
     def __post_init__(self) -> None:
         check_known("policy to train", self.kind, KINDS)
@@ -60,6 +63,8 @@ class Training:
             raise ValueError(f"the budget must be positive, got {self.seconds:g} seconds")
         if self.unseen and self.method != "cma":
             raise ValueError("policies that do not see everything are trained by cma alone")
+        if self.imitate is not None and self.method != "ppo":
+            raise ValueError("CMA-ES begins from nothing; give --method ppo with --imitate")
         if any(size < 1 for size in self.hidden):
             raise ValueError(f"hidden layers have at least 1 unit, got {self.hidden}")
 
@@ -133,6 +138,8 @@ class Journal:
             "unseen": list(training.unseen),
             "version": VERSION,
         }
+        if training.imitate is not None:
+            head["imitate"] = str(training.imitate)
         self.rounds: list[dict[str, Any]] = []
         if path.is_file() and not fresh:
             found, *self.rounds = self._read() or [head]
@@ -208,6 +215,8 @@ class _Course:
                 "validation": f"{found.gain:.4f} (mean ln of the loss over the base schedule's)",
                 "lrpilot": version("lrpilot"),
             }
+            if self.training.imitate is not None:
+                about["imitated"] = self.training.imitate.name
             part = self.path.with_suffix(".part")
             part.write_bytes(write_tensors(as_tensors(replace(policy, about=about))))
             part.replace(self.path)
@@ -250,6 +259,15 @@ def _by_evolution(training: Training, course: _Course) -> None:
 
 def _by_gradients(training: Training, course: _Course, learner: Path, logs: Path | None) -> None:
     kind = training.kind
+    begin = None
+    if training.imitate is not None and not learner.is_file():
+        begin = imitated(
+            training.imitate,
+            base=BASE_OF[kind],
+            action=ACTION_OF[kind],
+            hidden=training.hidden,
+            seed=training.seed,
+        )
     improve(
         WIDE_STACKS[kind],
         base=BASE_OF[kind],
@@ -258,6 +276,7 @@ def _by_gradients(training: Training, course: _Course, learner: Path, logs: Path
         seed=training.seed,
         checkpoint=learner,
         log_dir=logs,
+        begin=begin,
         report=lambda update: course.goes_on(
             update.number, update.policy, decisions=update.decisions
         ),

@@ -40,10 +40,19 @@ def candidates() -> Iterator[str]:
     seen: set[str] = set()
     while True:
         drawn = {name: values[int(rng.integers(len(values)))] for name, values in SPACE.items()}
-        name = "greedy:" + ",".join(f"{key}={value:g}" for key, value in drawn.items() if value)
+        name = name_of(drawn)
         if name not in seen:
             seen.add(name)
             yield name
+
+
+def name_of(settings: Mapping[str, float]) -> str:
+    """The name of the schedule that has these settings; what is 0 is left out.
+
+    >>> name_of({"factor": 0.5, "patience": 0, "anneal": 0.3})
+    'greedy:factor=0.5,anneal=0.3'
+    """
+    return "greedy:" + ",".join(f"{key}={value:g}" for key, value in settings.items() if value)
 
 
 def code_of(schedule: str) -> str:
