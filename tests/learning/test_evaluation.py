@@ -1,24 +1,22 @@
 """The evaluation: contenders that play what they are said to, and ratios that say who is ahead."""
 
 import math
-import sys
 
 import numpy as np
 import pytest
-from policies import random_policy, still_policy
 from typer.testing import CliRunner
 
 from lrpilot.cli import app
+from lrpilot.learning.evaluation import contest as contest_module
+from lrpilot.learning.evaluation import evaluated as evaluate_module
 from lrpilot.learning.evaluation.contest import Entry, contest
-from lrpilot.learning.evaluation.evaluate import Evaluation, Kept, Result, evaluate, load, save
+from lrpilot.learning.evaluation.evaluated import Evaluation, Kept, Result, evaluate, load, save
 from lrpilot.learning.evaluation.playing import under_offsets, under_policies, under_schedules
 from lrpilot.learning.evaluation.sets import HeldOut, net_sets, nmf_sets
 from lrpilot.learning.evaluation.tables import compared, tables
 from lrpilot.learning.nmf_runs import NMFRuns, NMFSetting, random_matrices
 from lrpilot.schedules import named_schedule
-
-contest_module = sys.modules["lrpilot.learning.evaluation.contest"]
-evaluate_module = sys.modules["lrpilot.learning.evaluation.evaluate"]
+from policies import random_policy, still_policy
 
 SETTING = NMFSetting(
     m=8,
@@ -182,5 +180,3 @@ def test_the_command_shows_rows_and_refuses_others(tmp_path):
         ended = runner.invoke(app, arguments)
         assert ended.exit_code == 2
         assert says in ended.output
-
-

@@ -48,7 +48,7 @@ def evaluate(
 ) -> None:
     """Judge policies on held-out problems, beside tuned schedules and controls."""
     try:
-        judging = importlib.import_module("lrpilot.learning.evaluation.evaluate")
+        judging = importlib.import_module("lrpilot.learning.evaluation.evaluated")
     except ModuleNotFoundError as error:
         fail(f"{error}; pip install 'lrpilot[learning,bench]'", code=2)
     with one_line_errors(ValueError, OSError, ModuleNotFoundError):

@@ -98,7 +98,8 @@ class ScheduleVecEnv(VecEnv):
         return [False] * len(self._chosen(indices))
 
     def _begun(self) -> _Stack:
-        return _Stack(Paired(self._draw, self._rng, self._base, self._action, every=self._every))
+        (rng,) = self._rng.spawn(1)  # of its own: what a stack draws does not depend on the others
+        return _Stack(Paired(self._draw, rng, self._base, self._action, every=self._every))
 
     def _chosen(self, indices: VecEnvIndices) -> Sequence[int]:
         return list(self._get_indices(indices))

@@ -24,7 +24,7 @@ GRID: Mapping[str, tuple[float, ...]] = {
 }
 """Rates that schedules are tuned over, as factors of the untuned one."""
 KNOTS = 7  # of the best fixed schedule: ln of its rate over the base's, straight between them
-CANDIDATES, GENERATIONS = 10, 25  # of the search for it
+CANDIDATES, GENERATIONS = 10, 16  # of the search for it
 WORST = 3.0  # ln of the factor by which a run counts at most there
 
 

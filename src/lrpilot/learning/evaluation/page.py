@@ -11,7 +11,7 @@ from lrpilot.learning.evaluation.pictures import YARDSTICK, save_pictures
 from lrpilot.learning.evaluation.sets import MATRICES, SEEDS, STARTS
 
 if TYPE_CHECKING:
-    from lrpilot.learning.evaluation.evaluate import Evaluation
+    from lrpilot.learning.evaluation.evaluated import Evaluation
 
 TITLES: Mapping[str, str] = {
     "nmf": "# Learned schedules for factorisations, judged",

@@ -24,7 +24,7 @@ from lrpilot.schedules import Signal, named_schedule
 from lrpilot.schedules.learned.policy import BASES, load_policy
 
 if TYPE_CHECKING:
-    from lrpilot.learning.evaluation.evaluate import Evaluation, Result
+    from lrpilot.learning.evaluation.evaluated import Evaluation, Result
 
 YARDSTICK: Mapping[str, str] = {"nmf": "tuned step", "net": "tuned cosine"}
 BESIDE: Mapping[str, tuple[str, ...]] = {

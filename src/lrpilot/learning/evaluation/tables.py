@@ -13,7 +13,7 @@ from lrpilot.learning.evaluation.contest import TUNED
 from lrpilot.learning.runs import Floats
 
 if TYPE_CHECKING:
-    from lrpilot.learning.evaluation.evaluate import Result
+    from lrpilot.learning.evaluation.evaluated import Result
 
 WORST = 3.0  # ln of the factor by which one run counts at most
 TIE = 0.01  # ln of the factor within which nobody wins
