@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from lrpilot.bench.held_out import CONTROLS, HeldOutRow
 from lrpilot.cli import app
 from lrpilot.learning.evaluation import contest as contest_module
 from lrpilot.learning.evaluation import evaluated as evaluate_module
-from lrpilot.learning.evaluation.contest import Entry, contest
-from lrpilot.learning.evaluation.evaluated import Evaluation, Kept, Result, evaluate, load, save
-from lrpilot.learning.evaluation.playing import under_offsets, under_policies, under_schedules
+from lrpilot.learning.evaluation.contest import contest
+from lrpilot.learning.evaluation.evaluated import Evaluation, Kept, evaluate, load, save
+from lrpilot.learning.evaluation.playing import (
+    Played,
+    under_offsets,
+    under_policies,
+    under_schedules,
+)
 from lrpilot.learning.evaluation.sets import HeldOut, net_sets, nmf_sets
 from lrpilot.learning.evaluation.tables import compared, tables
 from lrpilot.learning.nmf_runs import NMFRuns, NMFSetting, random_matrices
@@ -39,7 +45,6 @@ def stack(part, copies, factor):
     return NMFRuns(V, 2, total_steps=40, rng=rng, copies=copies, **settings)
 
 
-CONTROLS = ("fixed", "oracle", "tuned step", "tuned cosine")
 TINY = HeldOut("tiny", "tests", "size", stack)
 
 
@@ -83,10 +88,10 @@ def quick(monkeypatch):
 
 
 def test_a_contest_has_every_contender(quick):
-    entries = contest(TINY, "nmf", {"still": still_policy(base="cosine")})
-    found = {one[:2]: np.array(one.finals) for one in entries}
+    rows = contest(TINY, "nmf", {"still": still_policy(base="cosine")})
+    found = {(one.contender, one.wrong): np.array(one.finals) for one in rows}
     assert {name for name, _ in found} == {
-        *("base", "still", "replay still", "oracle", "fixed"),
+        *("base", "still", "replay still", "time still", "oracle", "fixed"),
         *(f"tuned {name}" for name in contest_module.TUNED),
     }
     for wrong in (1.0, 10.0):
@@ -109,13 +114,12 @@ def test_held_out_sets_have_names_of_their_own_and_two_parts():
 def made(policy, base, sets=4):
     """Results of so many sets where the policy and the base leave these shares of 1."""
     return [
-        Result(f"set {number}", "group", "axis", entry)
+        HeldOutRow(f"set {number}", "group", "axis", name, 1.0, tuple(np.log(left)))
         for number in range(sets)
-        for entry in (
-            Entry("base", 1.0, tuple(np.log(base))),
-            *(Entry(name, 1.0, tuple(np.log(base))) for name in CONTROLS),
-            Entry("p", 1.0, tuple(np.log(policy))),
-            Entry("replay p", 1.0, tuple(np.log(policy))),
+        for name, left in (
+            *((name, base) for name in CONTROLS),
+            ("p", policy),
+            ("replay p", policy),
         )
     ]
 
@@ -131,8 +135,17 @@ def test_ratios_wins_and_losses():
 def test_a_lost_run_counts_for_a_bounded_factor():
     found = compared(made([math.inf, 1.0], [1.0, 1.0]), "base", 1.0)
     assert found.ratio == pytest.approx(math.exp(1.5))
-    rows = {row[0]: row[1] for row in tables(made([math.inf, 1.0], [1.0, 1.0]))[2].rows}
+    rows = {row[0]: row[1] for row in tables(made([math.inf, 1.0], [1.0, 1.0]))[3].rows}
     assert (rows["policies"], rows["base"]) == ("4", "0")
+
+
+def test_a_time_is_that_of_the_last_crossing():
+    watched = np.array([[3.0, 0.5, 3.0], [0.5, 3.0, 3.0], [0.4, 0.9, 3.0], [0.3, 0.5, np.inf]])
+    played = Played(watched[-1:], np.zeros((8, 1, 3)), np.array([2, 4, 6, 8]), watched[:, None])
+    found = contest_module.times(played, np.array([1.0, 1.0, 1.0]), 8)
+    np.testing.assert_array_equal(found, [[0.5, 0.75, np.inf]])
+    never = contest_module.times(played, np.full(3, np.inf), 8)
+    assert np.isinf(never).all()
 
 
 def test_rows_come_back_as_they_were_saved(tmp_path):
@@ -141,8 +154,8 @@ def test_rows_come_back_as_they_were_saved(tmp_path):
     about, again = load(tmp_path / "rows.csv.gz")
     assert about["command"] == "none"
     assert again.kind == "nmf"
-    assert tables(again.results) == tables(evaluation.results)
-    with pytest.raises(ValueError, match="lrpilot evaluate --save"):
+    assert tables(again.rows) == tables(evaluation.rows)
+    with pytest.raises(ValueError, match="lrpilot evaluate KIND --save"):
         load(tmp_path / "none.csv.gz")
 
 
@@ -150,17 +163,18 @@ def test_what_is_done_is_not_run_again(quick, tmp_path, monkeypatch):
     policies = {"still": still_policy(base="cosine")}
     store = tmp_path / "store.jsonl"
     kept = Kept(store, "nmf", policies)
-    kept.add("noise 0", [Entry("base", 1.0, (0.0, math.inf))])
+    row = HeldOutRow("noise 0", "g", "a", "base", 1.0, (0.0, math.inf))
+    kept.add("noise 0", [row])
     with store.open("a") as file:
         file.write('{"set": "noise 0.0')  # as kill -9 leaves it
 
     def never(*args):
         raise AssertionError
 
-    monkeypatch.setattr(evaluate_module, "entries", never)
+    monkeypatch.setattr(evaluate_module, "rows_of", never)
     console = evaluate_module.Console(quiet=True)
     found = evaluate("nmf", policies, store, workers=1, console=console, sets=["noise 0"])
-    assert [one.entry for one in found.results] == [Entry("base", 1.0, (0.0, math.inf))]
+    assert found.rows == [row]
     with pytest.raises(ValueError, match="choose another --store"):
         Kept(store, "nmf", {"other": random_policy(base="cosine")})
 

@@ -20,10 +20,10 @@ KINDS = ("nmf", "net")
 VERSION = 2
 """Rises with every change that alters what a seed trains on."""
 
-BASE_OF: Mapping[str, str] = {"nmf": "cosine", "net": "slow-warmup-linear"}
+BASE_OF: Mapping[str, str] = {"nmf": "cosine", "net": "warmup-linear"}
 ACTION_OF: Mapping[str, Action] = {
     "nmf": Action(kind="steps", size=0.5, limit=4.5),
-    "net": Action(kind="steps", size=math.log(2), limit=math.log(50)),
+    "net": Action(kind="steps", size=math.log(1.6), limit=math.log(50)),
 }
 
 NMF_PROBLEMS = 16  # per stack

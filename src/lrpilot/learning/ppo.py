@@ -64,7 +64,7 @@ def improve(
             n_epochs=8,
             gamma=DISCOUNT,
             gae_lambda=0.95,
-            learning_rate=1e-3,
+            learning_rate=5e-4,
             seed=seed,
             device="cpu",
             tensorboard_log=None if log_dir is None else str(log_dir),

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from cmaes import CMA
 
-from lrpilot.learning.evaluation.playing import under_offsets, under_policies, under_schedules
+from lrpilot.bench.held_out import TUNED, HeldOutRow
+from lrpilot.learning.evaluation.playing import (
+    Played,
+    under_offsets,
+    under_policies,
+    under_schedules,
+)
 from lrpilot.learning.evaluation.sets import HeldOut
 from lrpilot.learning.runs import Floats
 from lrpilot.schedules import named_schedule
@@ -17,30 +22,18 @@ from lrpilot.schedules.learned.policy import Action, Policy
 
 WRONGS: Mapping[str, tuple[float, ...]] = {"nmf": (0.1, 1.0, 10.0), "net": (0.1, 1.0, 10.0)}
 """Factors by which the untuned rate is off: that of theory, or the tuned one of cosine."""
-TUNED = ("constant", "step", "exponential", "cosine", "linear", "greedy", "greedy-cooldown")
 GRID: Mapping[str, tuple[float, ...]] = {
     "nmf": tuple(10 ** (k / 4) for k in range(-8, 5)),
     "net": tuple(10 ** (k / 4) for k in range(-5, 6)),
 }
 """Rates that schedules are tuned over, as factors of the untuned one."""
+WATCH = 3  # decisions from one look at the measure to the next
 KNOTS = 7  # of the best fixed schedule: ln of its rate over the base's, straight between them
 CANDIDATES, GENERATIONS = 10, 16  # of the search for it
 WORST = 3.0  # ln of the factor by which a run counts at most there
 
 
-class Entry(NamedTuple):
-    """Where the problems of a set ended under one contender.
-
-    wrong: factor by which its base rate was off; 1 for what is tuned. finals: ln of what is left,
-    by problem; infinite for a run that diverged.
-    """
-
-    contender: str
-    wrong: float
-    finals: tuple[float, ...]
-
-
-def contest(held_out: HeldOut, kind: str, policies: Mapping[str, Policy]) -> list[Entry]:
+def contest(held_out: HeldOut, kind: str, policies: Mapping[str, Policy]) -> list[HeldOutRow]:
     """All contenders on one set, whose judged problems none of them was tuned on.
 
     base: the untuned base schedule. policies: by name. replay NAME: the policy's mean trajectory on
@@ -49,32 +42,49 @@ def contest(held_out: HeldOut, kind: str, policies: Mapping[str, Policy]) -> lis
     oracle: for each judged problem the best of all tuned schedules and rates on that very problem.
     """
     first = next(iter(policies.values()))
-    entries: list[Entry] = []
+    rows: list[HeldOutRow] = []
     for wrong in WRONGS[kind]:
         base = held_out.stack("judged", 1, wrong)
         finals = under_offsets(base, first.base, np.zeros((base.total_steps, 1)))
-        entries.append(_entry("base", wrong, finals[0]))
+        rows.append(_row(held_out, "base", wrong, finals[0]))
         played = under_policies(
-            held_out.stack("judged", len(policies), wrong), list(policies.values())
+            held_out.stack("judged", len(policies), wrong), list(policies.values()), watch=WATCH
         )
-        entries += [_entry(n, wrong, f) for n, f in zip(policies, played.finals, strict=True)]
+        rows += [_row(held_out, n, wrong, f) for n, f in zip(policies, played.finals, strict=True)]
+        shares = times(played, finals[0], base.total_steps)
+        rows += [
+            _row(held_out, f"time {n}", wrong, f) for n, f in zip(policies, shares, strict=True)
+        ]
         ways = under_policies(
             held_out.stack("tuning", len(policies), wrong), list(policies.values())
         ).offsets.mean(axis=2)
         replayed = under_offsets(held_out.stack("judged", len(policies), wrong), first.base, ways)
-        entries += [
-            _entry(f"replay {n}", wrong, f) for n, f in zip(policies, replayed, strict=True)
+        rows += [
+            _row(held_out, f"replay {n}", wrong, f) for n, f in zip(policies, replayed, strict=True)
         ]
-    entries += _tuned(held_out, GRID[kind])
-    entries.append(_entry("fixed", 1.0, _fixed(held_out, first.base, first.action)))
-    return entries
+    rows += _tuned(held_out, GRID[kind])
+    rows.append(_row(held_out, "fixed", 1.0, _fixed(held_out, first.base, first.action)))
+    return rows
 
 
-def _entry(name: str, wrong: float, finals: Floats) -> Entry:
-    return Entry(name, wrong, tuple(finals.tolist()))
+def _row(held_out: HeldOut, contender: str, wrong: float, finals: Floats) -> HeldOutRow:
+    where = held_out.name, held_out.group, held_out.axis
+    return HeldOutRow(*where, contender, wrong, tuple(finals.tolist()))
 
 
-def _tuned(held_out: HeldOut, grid: Sequence[float]) -> list[Entry]:
+def times(played: Played, target: Floats, total_steps: int) -> Floats:
+    """From which share of the horizon on runs stayed at or below ``target``: (copies, problems).
+
+    Infinite for a run that ends above it, or whose target is infinite.
+    """
+    below = (played.watched <= target) & np.isfinite(target)
+    since = np.logical_and.accumulate(below[::-1], axis=0)[::-1]  # from here on to the end
+    first = np.where(since.any(axis=0), since.argmax(axis=0), -1)
+    shares = np.append(played.steps / total_steps, np.inf)
+    return shares[first]
+
+
+def _tuned(held_out: HeldOut, grid: Sequence[float]) -> list[HeldOutRow]:
     names = [name for name in TUNED for _ in grid]
     factors = list(grid) * len(TUNED)
 
@@ -84,11 +94,11 @@ def _tuned(held_out: HeldOut, grid: Sequence[float]) -> list[Entry]:
         return under_schedules(runs, schedules, factors)
 
     tuning, judged = finals("tuning"), finals("judged")
-    found = [_entry("oracle", 1.0, judged.min(axis=0))]
+    found = [_row(held_out, "oracle", 1.0, judged.min(axis=0))]
     for at, name in enumerate(TUNED):
         rows = slice(at * len(grid), (at + 1) * len(grid))
         best = int(tuning[rows].mean(axis=1).argmin())
-        found.append(_entry(f"tuned {name}", 1.0, judged[rows][best]))
+        found.append(_row(held_out, f"tuned {name}", 1.0, judged[rows][best]))
     return found
 
 

@@ -8,33 +8,22 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from rich.console import Console
 from rich.progress import Progress
 
 from lrpilot.bench.drawing import drawing_module
-from lrpilot.bench.row_file import read_rows, write_rows
+from lrpilot.bench.held_out import HeldOutRow, load_rows, save_rows
 from lrpilot.bench.sheet import Sheet
 from lrpilot.learning.distributions import VERSION
-from lrpilot.learning.evaluation.contest import Entry, contest
+from lrpilot.learning.evaluation.contest import contest
 from lrpilot.learning.evaluation.sets import HeldOut, net_sets, nmf_sets
 from lrpilot.learning.evaluation.tables import tables
 from lrpilot.schedules.checks import check_known
 from lrpilot.schedules.learned.policy import Policy
 
 SETS: Mapping[str, Callable[[], list[HeldOut]]] = {"nmf": nmf_sets, "net": net_sets}
-COLUMNS = ("set", "group", "axis", "contender", "wrong", "finals")
-
-
-class Result(NamedTuple):
-    """An entry, and the set that it is of."""
-
-    name: str
-    group: str
-    axis: str
-    entry: Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +31,11 @@ class Evaluation:
     """What was found for one kind of policies, in the order of the sets."""
 
     kind: str
-    results: Sequence[Result]
+    rows: Sequence[HeldOutRow]
 
     def sheets(self) -> list[Sheet]:
         """The findings as tables."""
-        return tables(self.results)
+        return tables(self.rows)
 
     def as_json(self) -> str:
         """The tables, for programs."""
@@ -80,21 +69,14 @@ def evaluate(
     with pool, Progress(console=console) as progress:
         bar = progress.add_task("held-out sets", total=len(chosen))
         progress.advance(bar, len(chosen) - len(missing))
-        futures = {pool.submit(entries, kind, name, dict(policies)): name for name in missing}
+        futures = {pool.submit(rows_of, kind, name, dict(policies)): name for name in missing}
         for future in as_completed(futures):
             kept.add(futures[future], future.result())
             progress.advance(bar)
-    return Evaluation(
-        kind,
-        [
-            Result(name, held_out[name].group, held_out[name].axis, entry)
-            for name in chosen
-            for entry in kept.found[name]
-        ],
-    )
+    return Evaluation(kind, [row for name in chosen for row in kept.found[name]])
 
 
-def entries(kind: str, name: str, policies: Mapping[str, Policy]) -> list[Entry]:
+def rows_of(kind: str, name: str, policies: Mapping[str, Policy]) -> list[HeldOutRow]:
     """The contest on the set called ``name``; for a process of its own."""
     (held_out,) = (one for one in SETS[kind]() if one.name == name)
     return contest(held_out, kind, policies)
@@ -111,18 +93,18 @@ class Kept:
             raise ValueError(
                 f"{path} has what other policies did ({lines[0][:200]}); choose another --store"
             )
-        self.found: dict[str, list[Entry]] = {}
+        self.found: dict[str, list[HeldOutRow]] = {}
         for line in lines[1:]:
             one = json.loads(line)
-            self.found[one["set"]] = [Entry(c, w, tuple(f)) for c, w, f in one["entries"]]
+            self.found[one["set"]] = [HeldOutRow(*row, tuple(left)) for *row, left in one["rows"]]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(line + "\n" for line in lines or [head]), encoding="utf-8")
 
-    def add(self, name: str, found: list[Entry]) -> None:
+    def add(self, name: str, found: list[HeldOutRow]) -> None:
         """Write a set down."""
         self.found[name] = found
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"set": name, "entries": found}) + "\n")
+            file.write(json.dumps({"set": name, "rows": found}) + "\n")
 
 
 def prints(policies: Mapping[str, Policy]) -> dict[str, str]:
@@ -132,26 +114,13 @@ def prints(policies: Mapping[str, Policy]) -> dict[str, str]:
 
 def save(path: Path, evaluation: Evaluation, about: Mapping[str, str]) -> None:
     """Write the rows; about: what made them."""
-    rows = [
-        (name, group, axis, entry.contender, entry.wrong, entry.finals)
-        for name, group, axis, entry in evaluation.results
-    ]
-    about = {**about, "kind": evaluation.kind}
-    write_rows(path, COLUMNS, rows, about, digits=4, curve_digits=6)
+    save_rows(path, evaluation.rows, {**about, "kind": evaluation.kind})
 
 
 def load(path: Path) -> tuple[dict[str, str], Evaluation]:
     """What `save` wrote."""
-
-    def read(texts: Sequence[str]) -> Result:
-        name, group, axis, contender, wrong, finals = texts
-        entry = Entry(contender, float(wrong), tuple(map(float, finals.split())))
-        return Result(name, group, axis, entry)
-
-    about, results = read_rows(
-        path, COLUMNS, read, what="an evaluation", writer="lrpilot evaluate --save"
-    )
-    return about, Evaluation(about["kind"], results)
+    about, rows = load_rows(path)
+    return about, Evaluation(about["kind"], rows)
 
 
 def write_page(path: Path, evaluation: Evaluation, about: Mapping[str, str]) -> None:

@@ -48,7 +48,7 @@ def write_page(path: Path, evaluation: Evaluation, about: Mapping[str, str]) -> 
 def page_text(evaluation: Evaluation, about: Mapping[str, str], folder: str) -> str:
     """The page as Markdown, a sentence a line; its pictures are in ``folder``."""
     kind = evaluation.kind
-    summary, sets, lost = evaluation.sheets()
+    summary, times, sets, lost = evaluation.sheets()
     made_by = "\n".join(f"- {name}: `{value}`" for name, value in sorted(about.items()))
     what = WHAT[kind].format(
         matrices=MATRICES, starts=STARTS, tuning=len(SEEDS["tuning"]), judged=len(SEEDS["judged"])
@@ -64,6 +64,7 @@ def page_text(evaluation: Evaluation, about: Mapping[str, str], folder: str) -> 
         searched=CANDIDATES * GENERATIONS,
         summary=summary.markdown(),
         sets=sets.markdown(),
+        times=times.markdown(),
         lost=lost.markdown(),
         yardstick=YARDSTICK[kind],
         folder=folder,
@@ -99,6 +100,12 @@ A win or a loss is a difference of more than 1 %.
 {summary}
 
 ![left by the policies over left by {yardstick}, for each set and base rate]({folder}/sets.svg)
+
+## Time
+
+From which share of the horizon on a run under the policy stays at or below what its base schedule ends with, from the same base rate: the median over problems and policies, and the share of runs that get there at all.
+
+{times}
 
 ## Learned schedules beside tuned ones
 

@@ -14,17 +14,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, StrMethodFormatter
 
+from lrpilot.bench.held_out import HeldOutRow, by_set, wrongs_of
 from lrpilot.bench.page import COLOURS
 from lrpilot.learning.evaluation.contest import GRID
 from lrpilot.learning.evaluation.playing import under_policies, under_schedules
 from lrpilot.learning.evaluation.sets import HeldOut, net_sets, nmf_sets
-from lrpilot.learning.evaluation.tables import compared, distinct, wrongs_of
+from lrpilot.learning.evaluation.tables import compared
 from lrpilot.learning.runs import Floats
 from lrpilot.schedules import Signal, named_schedule
 from lrpilot.schedules.learned.policy import BASES, load_policy
 
 if TYPE_CHECKING:
-    from lrpilot.learning.evaluation.evaluated import Evaluation, Result
+    from lrpilot.learning.evaluation.evaluated import Evaluation
 
 YARDSTICK: Mapping[str, str] = {"nmf": "tuned step", "net": "tuned cosine"}
 BESIDE: Mapping[str, tuple[str, ...]] = {
@@ -52,7 +53,7 @@ def save_pictures(evaluation: Evaluation, folder: Path) -> None:
     """Write sets.svg and schedules.svg into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     figures: Mapping[str, Callable[[], Figure]] = {
-        "sets.svg": lambda: sets(evaluation.kind, evaluation.results),
+        "sets.svg": lambda: sets(evaluation.kind, evaluation.rows),
         "schedules.svg": lambda: schedules(evaluation.kind),
     }
     threads = torch.get_num_threads()
@@ -65,18 +66,16 @@ def save_pictures(evaluation: Evaluation, folder: Path) -> None:
         torch.set_num_threads(threads)
 
 
-def sets(kind: str, results: Sequence[Result]) -> Figure:
+def sets(kind: str, rows: Sequence[HeldOutRow]) -> Figure:
     """Left by the policies over left by the yardstick, for each set and base rate."""
-    names = distinct(one.name for one in results)
+    named = by_set(rows)
+    names = list(named)
     control = YARDSTICK[kind]
     figure = Figure(figsize=(7.5, 1.2 + 0.2 * len(names)), layout="constrained")
     axes = figure.subplots()
     axes.axvline(1, color="#999999", linewidth=0.8)
-    for colour, wrong in zip(COLOURS, wrongs_of(results), strict=False):
-        ratios = [
-            compared([one for one in results if one.name == name], control, wrong).ratio
-            for name in names
-        ]
+    for colour, wrong in zip(COLOURS, wrongs_of(rows), strict=False):
+        ratios = [compared(of_set, control, wrong).ratio for of_set in named.values()]
         axes.plot(ratios, range(len(names)), "o", color=colour, label=f"base rate × {wrong:g}")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()

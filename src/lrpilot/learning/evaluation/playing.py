@@ -19,20 +19,28 @@ class Played(NamedTuple):
     """Where runs ended, and by which way.
 
     finals: ln of the measure (copies, problems); infinite for a run that diverged. offsets: ln of
-    the rate over the base schedule's, at each step (steps, copies, problems).
+    the rate over the base schedule's, at each step (steps, copies, problems). steps: at which ln of
+    the measure was watched (times,); watched: what it was (times, copies, problems).
     """
 
     finals: Floats
     offsets: Floats
+    steps: Floats
+    watched: Floats
 
 
-def under_policies(runs: Runs, policies: Sequence[Policy]) -> Played:
-    """Each copy of the problems under a policy of its own; all have one base and action."""
+def under_policies(runs: Runs, policies: Sequence[Policy], *, watch: int = 0) -> Played:
+    """Each copy of the problems under a policy of its own; all have one base and action.
+
+    watch: decisions from one look at the measure to the next; 0 looks at the end alone.
+    """
     first = policies[0]
     if any((one.base, one.action) != (first.base, first.action) for one in policies):
         raise ValueError("policies that are judged together need the same base and action")
     episodes = Episodes(runs, first.base, first.action)
     offsets: list[Floats] = [np.zeros((episodes.step, runs.count))]
+    steps: list[int] = []
+    watched: list[Floats] = []
     while not episodes.over:
         seen = episodes.observe().reshape(len(policies), -1, episodes.observe().shape[-1])
         actions = [
@@ -42,10 +50,17 @@ def under_policies(runs: Runs, policies: Sequence[Policy]) -> Played:
         before = episodes.step
         episodes.act(np.array(actions).reshape(-1))
         offsets.append(np.tile(episodes.offsets, (episodes.step - before, 1)))
-    finals = np.where(episodes.lost, np.inf, log_measure(runs))
+        if episodes.over or (watch and episodes.decisions % watch == 0):
+            steps.append(episodes.step)
+            watched.append(np.where(episodes.lost, np.inf, log_measure(runs)))
+    # Runs that have all diverged end early; what they would have done is not asked.
+    offsets.append(np.tile(episodes.offsets, (runs.total_steps - episodes.step, 1)))
+    shape = len(policies), -1
     return Played(
-        finals.reshape(len(policies), -1),
-        np.concatenate(offsets).reshape(runs.total_steps, len(policies), -1),
+        watched[-1].reshape(shape),
+        np.concatenate(offsets).reshape(runs.total_steps, *shape),
+        np.array(steps),
+        np.stack(watched).reshape(len(steps), *shape),
     )
 
 

@@ -1,25 +1,28 @@
-"""What the entries show: ratios of what is left, by group of sets, set and policy."""
+"""What the rows show: ratios of what is left, by group of sets, set and policy."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from lrpilot.bench.held_out import (
+    CONTROLS,
+    REPLAY,
+    TIME,
+    HeldOutRow,
+    by_set,
+    differences,
+    policies_of,
+    wrongs_of,
+)
 from lrpilot.bench.sheet import Sheet, ratio
-from lrpilot.learning.evaluation.contest import TUNED
-from lrpilot.learning.runs import Floats
 
-if TYPE_CHECKING:
-    from lrpilot.learning.evaluation.evaluated import Result
-
-WORST = 3.0  # ln of the factor by which one run counts at most
 TIE = 0.01  # ln of the factor within which nobody wins
 RESAMPLES, LEVEL = 2000, 0.95
-UNTUNED = {"base"}
-OTHERS = {*UNTUNED, "fixed", "oracle", *(f"tuned {name}" for name in TUNED)}
+SHOWN = ("base", "replay", "fixed", "tuned step", "tuned cosine", "oracle")
 
 
 class Compared(NamedTuple):
@@ -40,56 +43,69 @@ class Compared(NamedTuple):
     sets: int
 
 
-def tables(results: Sequence[Result]) -> list[Sheet]:
-    """Against what, at which base rate, in which group; set by set; and lost runs."""
-    return [summary(results), by_set(results), lost(results)]
+def tables(rows: Sequence[HeldOutRow]) -> list[Sheet]:
+    """Against what, at which base rate, in which group; times; set by set; and lost runs."""
+    return [summary(rows), times(rows), set_by_set(rows), lost(rows)]
 
 
-def summary(results: Sequence[Result]) -> Sheet:
+def summary(rows: Sequence[HeldOutRow]) -> Sheet:
     """Every control in every group."""
     columns = ["problems", "base rate", "over", "ratio", "95 % over sets", "each policy"]
     columns += ["worst set", "wins", "losses", "sets"]
-    rows: list[list[str]] = []
-    for group in distinct(one.group for one in results):
-        of_group = [one for one in results if one.group == group]
+    lines: list[list[str]] = []
+    for group in dict.fromkeys(row.group for row in rows):
+        of_group = [row for row in rows if row.group == group]
         for wrong in wrongs_of(of_group):
-            for control in controls_of(of_group):
+            for control in _controls_of(of_group):
                 found = compared(of_group, control, wrong)
-                rows.append([group, f"× {wrong:g}", control, *_texts(found)])
-    return Sheet("Policies over their controls", columns, rows)
+                lines.append([group, f"× {wrong:g}", control, *_texts(found)])
+    return Sheet("Policies over their controls", columns, lines)
 
 
-def by_set(results: Sequence[Result]) -> Sheet:
+def times(rows: Sequence[HeldOutRow]) -> Sheet:
+    """When the policies are below what their base ends with, for good."""
+    columns = ["problems", "base rate", "median share of the horizon", "runs that get there"]
+    lines: list[list[str]] = []
+    for group in dict.fromkeys(row.group for row in rows):
+        for wrong in wrongs_of(rows):
+            found = [
+                row.finals
+                for row in rows
+                if (row.group, row.wrong) == (group, wrong) and row.contender.startswith(TIME)
+            ]
+            shares = np.concatenate(found) if found else np.array([np.inf])
+            median = float(np.median(shares))
+            there = f"{np.isfinite(shares).mean():.0%}"
+            share = f"{median:.2f}" if math.isfinite(median) else "never"
+            lines.append([group, f"× {wrong:g}", share, there])
+    return Sheet("Time to what the base ends with", columns, lines)
+
+
+def set_by_set(rows: Sequence[HeldOutRow]) -> Sheet:
     """Every set at every base rate."""
-    shown = ["base", "replay", "fixed", "tuned step", "tuned cosine", "oracle"]
-    columns = ["axis", "set", "base rate", *(f"over {control}" for control in shown)]
-    rows: list[list[str]] = []
-    for name in distinct(one.name for one in results):
-        of_set = [one for one in results if one.name == name]
+    columns = ["axis", "set", "base rate", *(f"over {control}" for control in SHOWN)]
+    lines: list[list[str]] = []
+    for name, of_set in by_set(rows).items():
         for wrong in wrongs_of(of_set):
-            ratios = [ratio(compared(of_set, control, wrong).ratio) for control in shown]
-            rows.append([of_set[0].axis, name, f"× {wrong:g}", *ratios])
-    return Sheet("Set by set", columns, rows)
+            ratios = [ratio(compared(of_set, control, wrong).ratio) for control in SHOWN]
+            lines.append([of_set[0].axis, name, f"× {wrong:g}", *ratios])
+    return Sheet("Set by set", columns, lines)
 
 
-def lost(results: Sequence[Result]) -> Sheet:
+def lost(rows: Sequence[HeldOutRow]) -> Sheet:
     """Runs that diverged, of all."""
-    rows: list[list[str]] = []
-    kinds = {"policies": policies_of(results), "base": ["base"], "fixed": ["fixed"]}
-    kinds |= {control: [control] for control in controls_of(results) if control.startswith("tuned")}
+    kinds = {"policies": policies_of(rows)}
+    kinds |= {name: [name] for name in _controls_of(rows) if name not in (REPLAY, "oracle")}
+    lines: list[list[str]] = []
     for kind, names in kinds.items():
-        finals = np.concatenate([one.entry.finals for one in results if one.entry[0] in names])
-        rows.append([kind, str(int(np.isinf(finals).sum())), str(len(finals))])
-    return Sheet("Lost runs", ["under", "lost", "runs"], rows)
+        finals = np.concatenate([row.finals for row in rows if row.contender in names])
+        lines.append([kind, str(int(np.isinf(finals).sum())), str(len(finals))])
+    return Sheet("Lost runs", ["under", "lost", "runs"], lines)
 
 
-def compared(results: Sequence[Result], control: str, wrong: float) -> Compared:
-    """The policies at a base rate that is ``wrong``, against ``control`` on the same sets.
-
-    control: "replay" stands for each policy's own; what is tuned is the same at every base rate.
-    """
-    policies = policies_of(results)
-    of_set = [_differences(results, name, policies, control, wrong) for name in _names(results)]
+def compared(rows: Sequence[HeldOutRow], control: str, wrong: float) -> Compared:
+    """The policies at a base rate that is ``wrong``, against ``control`` on the same sets."""
+    of_set = [differences(some, "learned", control, wrong) for some in by_set(rows).values()]
     means = np.array([one.mean(axis=1) for one in of_set])  # (sets, policies)
     over_sets = means.mean(axis=1)
     every = np.concatenate([one.ravel() for one in of_set])
@@ -108,45 +124,9 @@ def compared(results: Sequence[Result], control: str, wrong: float) -> Compared:
     )
 
 
-def policies_of(results: Sequence[Result]) -> list[str]:
-    """Names of the policies."""
-    names = distinct(one.entry.contender for one in results)
-    return [name for name in names if name not in OTHERS and not name.startswith("replay ")]
-
-
-def controls_of(results: Sequence[Result]) -> list[str]:
-    """All that the policies are compared with."""
-    names = distinct(one.entry.contender for one in results)
-    return ["replay", *(name for name in names if name in OTHERS)]
-
-
-def wrongs_of(results: Sequence[Result]) -> list[float]:
-    """The factors by which base rates are off."""
-    return sorted({one.entry.wrong for one in results})
-
-
-def distinct(names: Iterable[str]) -> list[str]:
-    """Each name once, in order."""
-    return list(dict.fromkeys(names))
-
-
-def _names(results: Sequence[Result]) -> list[str]:
-    return distinct(one.name for one in results)
-
-
-def _differences(
-    results: Sequence[Result], name: str, policies: Sequence[str], control: str, wrong: float
-) -> Floats:
-    """ln of left over left (policies, problems) on the set called ``name``."""
-    finals = {one.entry[:2]: np.array(one.entry.finals) for one in results if one.name == name}
-    rows: list[Floats] = []
-    for policy in policies:
-        other = f"replay {policy}" if control == "replay" else control
-        at = wrong if control == "replay" or control in UNTUNED else 1.0
-        ours, theirs = finals[policy, wrong], finals[other, at]
-        ours, theirs = np.nan_to_num(ours, posinf=1e3), np.nan_to_num(theirs, posinf=1e3)
-        rows.append(np.clip(ours - theirs, -WORST, WORST))
-    return np.stack(rows)
+def _controls_of(rows: Sequence[HeldOutRow]) -> list[str]:
+    there = {row.contender for row in rows}
+    return [REPLAY, *(name for name in CONTROLS if name in there)]
 
 
 def _texts(found: Compared) -> list[str]:

@@ -37,7 +37,6 @@ BASES: Mapping[str, Shape] = {
     "cosine": Cosine(),
     "warmup-linear": WSD(warmup=0.05, decay=0.95, shape=Linear()),
     "warmup-cosine": WSD(warmup=0.05, decay=0.95, shape=Cosine()),
-    "slow-warmup-linear": WSD(warmup=0.2, decay=0.8, shape=Linear()),
 }
 """What a policy's actions depart from, by name."""
 
