@@ -21,6 +21,7 @@ Metric = Literal[
     "penalty under perturbation",
     "loss under perturbation",
     "runs above their start",
+    "loss on held-out problems",
     "none",
 ]
 UNITS: Mapping[str, str] = {
@@ -33,6 +34,7 @@ UNITS: Mapping[str, str] = {
     "penalty under perturbation": "x the penalty",
     "loss under perturbation": "x the loss",
     "runs above their start": "of runs",
+    "loss on held-out problems": "x the loss",
     "none": "",
 }
 TRACKS = ("T0", "T1", "T2", "T3", "study")
@@ -47,7 +49,8 @@ class Claim:
     track: T0 as shipped, T1 tuned, T2 the response to the rate, T3 expected best of a few trials.
     method: a schedule, or a name of `names`. comparators: what it is compared with, cell by cell.
     families: of optimizers in which it is tested; all that the suite has, if empty.
-    study: whose rows decide it: "nmf", or those of the suite at hand if empty.
+    study: whose rows decide it: "nmf"; "learned-nmf" or "learned-net", where families are groups of
+        held-out sets; or those of the suite at hand if empty.
     threshold: of the metric; direction: "above" or "below", on which side the claim places it, or,
         for a control alone, "around": the interval has the threshold within it.
     margin: which share of the budget counts as equal within a cell, where budgets are compared.
@@ -81,7 +84,7 @@ class Claim:
             ("track", self.track, TRACKS),
             ("metric", self.metric, get_args(Metric)),
             ("direction", self.direction, ("above", "below", "around")),
-            ("study", self.study, ("", "nmf")),
+            ("study", self.study, ("", "nmf", "learned-nmf", "learned-net")),
         ):
             if value not in known:
                 raise ValueError(

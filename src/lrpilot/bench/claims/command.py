@@ -16,10 +16,13 @@ from rich.text import Text
 from lrpilot.bench.claims.claim import load_claims
 from lrpilot.bench.claims.evaluate import evaluate
 from lrpilot.bench.claims.findings import Entrant, Findings
+from lrpilot.bench.claims.learned import FILES
 from lrpilot.bench.claims.stability import load_rows as load_stability
 from lrpilot.bench.claims.verdict import Verdict, number
 from lrpilot.bench.drawing import drawing_module
 from lrpilot.bench.engines.engine import Engine
+from lrpilot.bench.held_out import HeldOutRow
+from lrpilot.bench.held_out import load_rows as load_held_out
 from lrpilot.bench.nmf.study import SUITE as NMF_SUITE
 from lrpilot.bench.results import ResultRow, load_rows, result_row, save_rows
 from lrpilot.bench.robustness.rows import load_rows as load_study
@@ -105,6 +108,11 @@ def run_claims(
     if rows_path is not None and rows_path.with_name(NMF_ROWS).exists():
         nmf = Findings(load_rows(rows_path.with_name(NMF_ROWS))[1], NMF_SUITE)
         about = {**about, "NMF study": str(rows_path.with_name(NMF_ROWS))}
+    learned: dict[str, list[HeldOutRow]] = {}
+    for name, file in FILES.items() if rows_path is not None else ():
+        if (path := rows_path.with_name(file)).exists():
+            learned[name] = load_held_out(path)[1]
+            about = {**about, f"{name} rows": str(path)}
     study = None
     if study_path is not None:
         study = summarise(load_study(study_path)[1])
@@ -116,6 +124,7 @@ def run_claims(
         study=study,
         stability=stability,
         nmf=nmf,
+        learned=learned,
         development=DEVELOPMENT,
         held_out=HELD_OUT,
         command=command,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from lrpilot.bench.claims.claim import ClaimsFile
 from lrpilot.bench.claims.factorised import judge_factorised
 from lrpilot.bench.claims.findings import Findings
 from lrpilot.bench.claims.judged import judge
+from lrpilot.bench.claims.learned import HELD_OUT_METRIC, judge_learned
 from lrpilot.bench.claims.rules import rule
 from lrpilot.bench.claims.stability import STABILITY_METRIC, StabilityRow, judge_stability
 from lrpilot.bench.claims.studied import STUDY_METRICS, judge_study
 from lrpilot.bench.claims.verdict import Judgement, Verdict
+from lrpilot.bench.held_out import HeldOutRow
 from lrpilot.bench.robustness.summary import Summary
 from lrpilot.bench.statistics.aggregates import holm
 
@@ -24,6 +26,7 @@ def evaluate(
     study: Summary | None = None,
     stability: Sequence[StabilityRow] | None = None,
     nmf: Findings | None = None,
+    learned: Mapping[str, Sequence[HeldOutRow]] | None = None,
     development: Sequence[str] = (),
     held_out: Sequence[str] = (),
     command: str = "",
@@ -33,6 +36,7 @@ def evaluate(
     study: of robustness; without it its claims are not tested.
     stability: rows of whole factorisations; without them the claim on the bound is not tested.
     nmf: what the NMF study found; without it its claims are not tested.
+    learned: rows of learned policies by the name of their study, as far as there are any.
     development, held_out: tasks whose numbers are also given apart.
     command: what computes all this from the rows; each verdict names it.
     """
@@ -40,6 +44,8 @@ def evaluate(
     judgements = [
         judge_study(claim, study)
         if claim.metric in STUDY_METRICS
+        else judge_learned(claim, (learned or {}).get(claim.study))
+        if claim.metric == HELD_OUT_METRIC
         else judge_factorised(claim, file, nmf)
         if claim.study == "nmf"
         else judge_stability(claim, stability)

@@ -103,7 +103,9 @@ A win or a loss is a difference of more than 1 %.
 
 ## Time
 
-From which share of the horizon on a run under the policy stays at or below what its base schedule ends with, from the same base rate: the median over problems and policies, and the share of runs that get there at all.
+From which share of the horizon on a run under the policy stays at or below what its base schedule \
+ends with, from the same base rate: the median over problems and policies, and the share of runs \
+that get there at all.
 
 {times}
 
