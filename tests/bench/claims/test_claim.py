@@ -2,6 +2,7 @@ import pytest
 
 from lrpilot.bench.claims import load_claims
 from lrpilot.bench.claims.claim import UNITS, read_claims
+from lrpilot.bench.held_out import CONTROLS
 from lrpilot.bench.nmf import SUITE as NMF
 from lrpilot.bench.suite import OPTIMIZERS, SUITES
 from lrpilot.learning.evaluation.sets import nmf_sets
