@@ -140,6 +140,16 @@ def test_what_is_trained_beats_the_untrained_policy(bowls, tmp_path, method):
     assert Learned(100, path).init().scale == 1
 
 
+@pytest.mark.parametrize("method", ["cma", "ppo"])
+def test_what_the_runs_do_not_show_gets_no_weight(bowls, tmp_path, monkeypatch, method):
+    monkeypatch.setattr(training_module, "UNSEEN_OF", {"nmf": ("alignment",)})
+    path = tmp_path / "policy.safetensors"
+    run(path, 2, method=method, hidden=(3,))
+    weights = load_policy(path).weights[0]
+    assert not weights[NAMES.index("alignment")].any()
+    assert weights[NAMES.index("trend")].any()
+
+
 def test_it_stops_early_when_validation_shows_nothing_new(bowls, tmp_path, monkeypatch):
     found = iter([-0.1, *[-0.05] * 20])
     monkeypatch.setattr(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from torch import nn
 from lrpilot.learning.cma import Layers
 from lrpilot.learning.paired import Draw
 from lrpilot.learning.vectorised import ScheduleVecEnv
+from lrpilot.schedules.learned.features import NAMES
 from lrpilot.schedules.learned.policy import Action, Policy
 
 DECISIONS = 64  # of each run between two updates: about one episode
@@ -38,6 +39,7 @@ def improve(
     action: Action,
     hidden: tuple[int, ...],
     seed: int,
+    unseen: Sequence[str] = (),
     checkpoint: Path,
     log_dir: Path | None,
     report: Callable[[Update], bool],
@@ -48,6 +50,7 @@ def improve(
     checkpoint: where the learner's state is written after every update, and read from if it is
         there. It is for this program on this machine alone: unlike a policy it may hold code.
     begin: the network to begin from; None acts 0, as the base schedule does.
+    unseen: features that the runs do not show, which get no weight.
     """
     if checkpoint.is_file():
         learner = PPO.load(checkpoint, device="cpu")
@@ -77,6 +80,7 @@ def improve(
         _begin_at_base(learner)
         if begin is not None:
             _begin_at(learner, begin)
+        _ignore(learner, unseen)
     learner.learn(
         2**62,
         callback=_Reporting(
@@ -129,6 +133,12 @@ def _layers(learner: PPO) -> list[nn.Linear]:
 
 def _rollouts(learner: Any) -> int:
     return learner.num_timesteps // (DECISIONS * learner.n_envs)
+
+
+def _ignore(learner: PPO, unseen: Sequence[str]) -> None:
+    """Take away the weights of features that are always 0: no gradient would ever move them."""
+    for name in unseen:
+        _layers(learner)[0].weight.data[:, NAMES.index(name)] = 0.0
 
 
 def _update(learner: PPO, number: int, base: str, action: Action) -> Update:

@@ -21,6 +21,7 @@ from lrpilot.learning.distributions import (
     KINDS,
     STACKS,
     TRAINING_STACKS,
+    UNSEEN_OF,
     VERSION,
     WIDE_STACKS,
 )
@@ -244,7 +245,7 @@ def _by_evolution(training: Training, course: _Course) -> None:
         hidden=training.hidden,
         stacks=TRAINING_STACKS[kind],
         seed=training.seed,
-        unseen=training.unseen,
+        unseen=(*UNSEEN_OF[kind], *training.unseen),
     )
     past = [line["scores"] for line in course.journal.rounds]
     for generation in evolve(STACKS[kind], plan, past):
@@ -273,6 +274,7 @@ def _by_gradients(training: Training, course: _Course, learner: Path, logs: Path
         base=BASE_OF[kind],
         action=ACTION_OF[kind],
         hidden=training.hidden,
+        unseen=UNSEEN_OF[kind],
         seed=training.seed,
         checkpoint=learner,
         log_dir=logs,

@@ -131,6 +131,8 @@ LONGER = 4  # times the horizon
 TASKS = (  # of the bench, whose data no policy is trained on; with the optimizer and the steps
     ("digits-mlp", "momentum", 400),
     ("digits-mlp", "adamw", 400),
+    ("cancer-logreg", "momentum", 150),
+    ("cancer-logreg", "adamw", 150),
 )
 
 
