@@ -44,7 +44,7 @@ def judge_learned(claim: Claim, rows: Sequence[HeldOutRow] | None) -> Judgement:
     worse = sum(p_above(values.tolist(), 0.0) < LEVEL for values in every.values())
     threshold = math.log(claim.threshold)
     sides = p_above(means, threshold), p_above([-x for x in means], -threshold)
-    policies = len(policies_of(rows))
+    policies, ours = len(policies_of(rows)), _finals(claim, rows, wrongs)
     verdict = replace(
         blank,
         reason="",
@@ -62,7 +62,8 @@ def judge_learned(claim: Claim, rows: Sequence[HeldOutRow] | None) -> Judgement:
         worse=worse,
         undecided_share=(len(every) - better - worse) / len(every),
         average=math.exp(fmean(means)),
-        lost=_lost(claim, rows, wrongs),
+        runs=len(ours),
+        lost=int(np.isinf(ours).sum()),
         by_part=tuple(_by_group(rows, every)),
     )
     bounds = Bounds(math.exp(low), math.exp(high), math.exp(high))
@@ -84,10 +85,11 @@ def _interval(means: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _lost(claim: Claim, rows: Sequence[HeldOutRow], wrongs: Sequence[float]) -> int:
+def _finals(claim: Claim, rows: Sequence[HeldOutRow], wrongs: Sequence[float]) -> np.ndarray:
+    """ln of what each run of the method leaves."""
     names = policies_of(rows) if claim.method == "learned" else [claim.method]
-    ours = [row for row in rows if row.contender in names and row.wrong in wrongs]
-    return sum(math.isinf(left) for row in ours for left in row.finals)
+    ours = [row.finals for row in rows if row.contender in names and row.wrong in wrongs]
+    return np.concatenate(ours)
 
 
 def _by_group(
