@@ -53,7 +53,6 @@ def test_a_minute_of_training_beats_the_untrained_policy(tmp_path, monkeypatch):
     settings = Training(kind="net", method="ppo", hidden=(8,), seconds=600, every=3)
     with contextlib.suppress(KeyboardInterrupt):
         train(settings, path, report)
-    print([(r.number, r.found) for r in reported])
     assert reported[-1].best < -0.1  # a tenth less is left than by the base schedule
     assert reported[-1].found.lost == 0
     assert load_policy(path).about["method"] == "ppo"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +41,7 @@ SHOWN: Mapping[str, tuple[tuple[str, float], ...]] = {
     ),
 }
 """Sets, and factors of the base rate, whose schedules are drawn."""
-TICKS = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0)
+TICKS = (0.25, 0.5, 0.8, 1.0, 1.25, 2.0, 4.0, 8.0, 16.0)
 PLAIN: dict[Any, Any] = {
     **{"svg.hashsalt": "lrpilot", "svg.fonttype": "none", "font.size": 9},
     **{"axes.spines.top": False, "axes.spines.right": False},
@@ -77,7 +76,8 @@ def sets(kind: str, rows: Sequence[HeldOutRow]) -> Figure:
     for colour, wrong in zip(COLOURS, wrongs_of(rows), strict=False):
         ratios = [compared(of_set, control, wrong).ratio for of_set in named.values()]
         axes.plot(ratios, range(len(names)), "o", color=colour, label=f"base rate × {wrong:g}")
-    axes.set_yticks(range(len(names)), names)
+    labels = [f"{of_set[0].axis}: {name}" for name, of_set in named.items()]
+    axes.set_yticks(range(len(names)), labels)
     axes.invert_yaxis()
     _as_ratio(axes)
     axes.set_xlabel(f"left by the policies / left by {control} (below 1: the policies are ahead)")
@@ -142,8 +142,6 @@ def _as_ratio(axes: Axes) -> None:
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, 0.85), max(high, 1.15))
     low, high = axes.get_xlim()
-    span = math.log(high / low)
-    ticks = [x for x in TICKS if low <= x <= high and (span < 1.5 or x not in (0.7, 0.9, 1.1))]
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_locator(FixedLocator([x for x in TICKS if low <= x <= high]))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
