@@ -254,7 +254,7 @@ def test_cores_are_counted_where_the_system_tells_no_affinity(monkeypatch):
     assert cores() == os.cpu_count()
 
 
-def wait_until(condition, seconds=60.0):
+def wait_until(condition, seconds=120.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

@@ -109,8 +109,9 @@ def run_claims(
         nmf = Findings(load_rows(rows_path.with_name(NMF_ROWS))[1], NMF_SUITE)
         about = {**about, "NMF study": str(rows_path.with_name(NMF_ROWS))}
     learned: dict[str, list[HeldOutRow]] = {}
-    for name, file in FILES.items() if rows_path is not None else ():
-        if (path := rows_path.with_name(file)).exists():
+    for name, file in FILES.items():
+        path = None if rows_path is None else rows_path.with_name(file)
+        if path is not None and path.exists():
             learned[name] = load_held_out(path)[1]
             about = {**about, f"{name} rows": str(path)}
     study = None

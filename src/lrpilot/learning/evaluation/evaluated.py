@@ -96,7 +96,9 @@ class Kept:
         self.found: dict[str, list[HeldOutRow]] = {}
         for line in lines[1:]:
             one = json.loads(line)
-            self.found[one["set"]] = [HeldOutRow(*row, tuple(left)) for *row, left in one["rows"]]
+            self.found[one["set"]] = [
+                HeldOutRow._make([*row, tuple(left)]) for *row, left in one["rows"]
+            ]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(line + "\n" for line in lines or [head]), encoding="utf-8")
 
