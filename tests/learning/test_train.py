@@ -181,7 +181,6 @@ def test_another_training_is_not_written_over(bowls, tmp_path):
         ({"kind": "net", "method": "sac"}, "unknown method"),
         ({"kind": "net", "seconds": 0}, "must be positive"),
         ({"kind": "net", "hidden": (0,)}, "at least 1 unit"),
-        ({"kind": "net", "method": "ppo", "unseen": ("level",)}, "trained by cma alone"),
     ],
 )
 def test_wrong_settings_are_refused(settings, says):

@@ -50,15 +50,16 @@ def improve(
     checkpoint: where the learner's state is written after every update, and read from if it is
         there. It is for this program on this machine alone: unlike a policy it may hold code.
     begin: the network to begin from; None acts 0, as the base schedule does.
-    unseen: features that the runs do not show, which get no weight.
+    unseen: features that are not shown, and get no weight.
     """
+    settings: dict[str, Any] = {"stacks": STACKS, "every": EVERY, "unseen": unseen}
     if checkpoint.is_file():
         learner = PPO.load(checkpoint, device="cpu")
         # Other problems than those it began with.
         seed += _rollouts(learner)
-        learner.set_env(ScheduleVecEnv(draw, base, action, seed, stacks=STACKS, every=EVERY))
+        learner.set_env(ScheduleVecEnv(draw, base, action, seed, **settings))
     else:
-        env = ScheduleVecEnv(draw, base, action, seed, stacks=STACKS, every=EVERY)
+        env = ScheduleVecEnv(draw, base, action, seed, **settings)
         learner = PPO(
             "MlpPolicy",
             env,

@@ -42,8 +42,7 @@ class Training:
 
     kind: "nmf" or "net". seconds: budget of this call. every: rounds (generations of CMA-ES,
     updates of PPO) between two validations. patience: validations without a new best after which
-    it stops early. unseen: features by name that the policy is not to read, for ablations of
-    CMA-ES.
+    it stops early. unseen: features by name that the policy is not to read, for ablations.
     imitate: store whose best runs PPO begins from; None begins at the base.
     """
 
@@ -62,8 +61,6 @@ class Training:
         check_known("method", self.method, METHODS)
         if not 0 < self.seconds < math.inf:
             raise ValueError(f"the budget must be positive, got {self.seconds:g} seconds")
-        if self.unseen and self.method != "cma":
-            raise ValueError("policies that do not see everything are trained by cma alone")
         if self.imitate is not None and self.method != "ppo":
             raise ValueError("CMA-ES begins from nothing; give --method ppo with --imitate")
         if any(size < 1 for size in self.hidden):
@@ -274,7 +271,7 @@ def _by_gradients(training: Training, course: _Course, learner: Path, logs: Path
         base=BASE_OF[kind],
         action=ACTION_OF[kind],
         hidden=training.hidden,
-        unseen=UNSEEN_OF[kind],
+        unseen=(*UNSEEN_OF[kind], *training.unseen),
         seed=training.seed,
         checkpoint=learner,
         log_dir=logs,

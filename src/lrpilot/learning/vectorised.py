@@ -21,6 +21,7 @@ class ScheduleVecEnv(VecEnv):
     stacks: drawn one after the other from ``draw``, which yields as many problems each time. At the
     end of a stack the next one takes its place. A run that diverges before keeps its place until
     then, with rewards of 0, and is done with the others. every: as `Paired` has it.
+    unseen: features that are 0 throughout.
     """
 
     render_mode = None
@@ -34,9 +35,11 @@ class ScheduleVecEnv(VecEnv):
         *,
         stacks: int = 1,
         every: int = 1,
+        unseen: Sequence[str] = (),
     ) -> None:
         self._draw, self._base, self._action, self._every = draw, base, action, every
         self._rng = np.random.default_rng(seed)
+        self._shown = np.array([name not in unseen for name in NAMES], dtype=np.float32)
         self._stacks = [self._begun() for _ in range(stacks)]
         super().__init__(
             sum(stack.paired.problems for stack in self._stacks),
@@ -99,7 +102,8 @@ class ScheduleVecEnv(VecEnv):
 
     def _begun(self) -> _Stack:
         (rng,) = self._rng.spawn(1)  # of its own: what a stack draws does not depend on the others
-        return _Stack(Paired(self._draw, rng, self._base, self._action, every=self._every))
+        paired = Paired(self._draw, rng, self._base, self._action, every=self._every)
+        return _Stack(paired, self._shown)
 
     def _chosen(self, indices: VecEnvIndices) -> Sequence[int]:
         return list(self._get_indices(indices))
@@ -108,8 +112,8 @@ class ScheduleVecEnv(VecEnv):
 class _Stack:
     """A stack under way, and what its runs have earned."""
 
-    def __init__(self, paired: Paired) -> None:
-        self.paired = paired
+    def __init__(self, paired: Paired, shown: np.ndarray) -> None:
+        self.paired, self._shown = paired, shown
         self.returns = np.zeros(paired.problems)
         self.length = 0
 
@@ -122,7 +126,7 @@ class _Stack:
 
     def seen(self) -> np.ndarray:
         """Observations (problems, features)."""
-        return self.paired.observe().astype(np.float32)
+        return self.paired.observe().astype(np.float32) * self._shown
 
     def infos(self, last: Step) -> list[dict[str, Any]]:
         """What is told of each run at its end."""
@@ -132,5 +136,7 @@ class _Stack:
                 "TimeLimit.truncated": False,  # nothing comes after the last step
                 "episode": {"r": total, "l": self.length, "t": 0.0},
             }
-            for seen, total in zip(last.seen.astype(np.float32), self.returns.tolist(), strict=True)
+            for seen, total in zip(
+                last.seen.astype(np.float32) * self._shown, self.returns.tolist(), strict=True
+            )
         ]

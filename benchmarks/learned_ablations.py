@@ -1,0 +1,130 @@
+"""What a policy for networks owes to what it sees, how it acts, and what it is rewarded for.
+
+Run `.venv/bin/python benchmarks/learned_ablations.py`: some twenty minutes on one core. PPO with 16
+hidden units for 20 updates, two seeds, on the training cells that train fast (mixtures, teachers,
+spectra), base rates wrong by up to ten times. Judged on the fast ones of the cells 80 to 95, which
+nobody is trained or chosen on, at five rates from 0.1 to 10 times the tuned one, three seeds of
+networks: mean ln of what the policy leaves over what its base leaves, and over what the best of
+seven tuned schedules leaves. The policy of the last update is judged, whatever validation said.
+"""
+
+import math
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lrpilot.bench.held_out import TUNED, WORST
+from lrpilot.learning import ppo
+from lrpilot.learning.distributions import ACTION_OF, BASE_OF, TRAINING_CELLS, WIDE, WRONG, tuned_lr
+from lrpilot.learning.evaluation.contest import GRID
+from lrpilot.learning.evaluation.playing import under_offsets, under_policies, under_schedules
+from lrpilot.learning.net_cells import data_of, problem_of, random_cell
+from lrpilot.learning.net_runs import runs_at
+from lrpilot.schedules import named_schedule
+from lrpilot.schedules.learned.features import NAMES
+from lrpilot.schedules.learned.policy import Action
+
+FAST = ("mixture", "teacher", "spectrum")
+JUDGED = range(80, 96)
+UPDATES, SEEDS = 20, (0, 1)
+RATES = (0.1, 0.3, 1.0, 3.0, 10.0)
+ACTION, BASE = ACTION_OF["net"], BASE_OF["net"]
+HIDDEN = tuple(name for name in NAMES if name not in ("progress", "offset", "action"))
+WITHOUT = {
+    "as shipped": {},
+    "blind: progress, offset and action alone": {"unseen": HIDDEN},
+    "without noise, noise growth and level": {"unseen": ("noise", "noise growth", "level")},
+    "without evidence, trend and speed": {"unseen": ("evidence", "trend", "speed")},
+    "anchored actions, up to 10 times": {
+        "action": Action(kind="anchored", size=math.log(10), limit=math.log(10))
+    },
+    "steps twice as large": {"action": Action(size=math.log(2.56), limit=ACTION.limit)},
+    "reward at the end alone": {"every": 10**6},
+    "one stack per update, eight times the rates": {"stacks": 1, "rates": 8 * WIDE},
+}
+
+
+def fast(cells):
+    return [cell for cell in map(random_cell, cells) if cell.data in FAST]
+
+
+def stack(rng, copies, cells, rates):
+    cell = cells[rng.integers(len(cells))]
+    at = (np.arange(rates) + rng.uniform(0, 1, rates)) / rates
+    problem = problem_of(cell, int(rng.integers(800)), data_of(cell))
+    lrs = tuned_lr(cell) * WRONG ** (2 * at - 1)
+    settings = {"optimizer": cell.optimizer, "total_steps": cell.total_steps, "copies": copies}
+    return runs_at([problem], lrs.tolist(), **settings)
+
+
+def trained(seed, *, unseen=(), action=ACTION, every=ppo.EVERY, stacks=ppo.STACKS, rates=WIDE):
+    """The policy after so many updates."""
+    ppo.EVERY, ppo.STACKS = every, stacks
+    cells, last = fast(TRAINING_CELLS), []
+
+    def report(update):
+        last.append(update.policy)
+        return update.number < UPDATES
+
+    with tempfile.TemporaryDirectory() as folder:
+        ppo.improve(
+            lambda rng, copies: stack(rng, copies, cells, rates),
+            base=BASE,
+            action=action,
+            hidden=(16,),
+            seed=seed,
+            unseen=("alignment", *unseen),
+            checkpoint=Path(folder) / "learner.zip",
+            log_dir=None,
+            report=report,
+        )
+    return last[-1]
+
+
+def held_out(cell, copies, rates, seeds):
+    problems = [problem_of(cell, seed, data_of(cell)) for seed in seeds]
+    lrs = [tuned_lr(cell) * rate for rate in rates]
+    settings = {"optimizer": cell.optimizer, "total_steps": cell.total_steps, "copies": copies}
+    return runs_at(problems, lrs, **settings)
+
+
+def references(cell):
+    """ln of what the base leaves (rates, seeds), and what the best tuned schedule does (seeds,)."""
+    base = under_offsets(held_out(cell, 1, RATES, range(3)), BASE, np.zeros((cell.total_steps, 1)))
+    names, factors = [n for n in TUNED for _ in GRID["net"]], list(GRID["net"]) * len(TUNED)
+    made = [named_schedule(name, cell.total_steps) for name in names]
+    tuning = under_schedules(held_out(cell, len(names), (1.0,), range(900, 903)), made, factors)
+    best = int(tuning.mean(axis=1).argmin())
+    tuned = under_schedules(held_out(cell, 1, (1.0,), range(3)), [made[best]], [factors[best]])
+    return base.reshape(len(RATES), -1), tuned[0]
+
+
+def main():
+    torch.set_num_threads(1)
+    cells = fast(JUDGED)
+    known = [references(cell) for cell in cells]
+    print(
+        f"| variant | over base, each seed | over the best tuned, each seed ({len(cells)} cells) |"
+    )
+    print("|---|---|---|", flush=True)
+    for name, settings in WITHOUT.items():
+        over = []
+        for seed in SEEDS:
+            print(name, seed, file=sys.stderr, flush=True)
+            policy, found = trained(seed, **settings), []
+            for cell, (base, tuned) in zip(cells, known, strict=True):
+                runs = held_out(cell, 1, RATES, range(3))
+                left = under_policies(runs, [policy]).finals.reshape(len(RATES), -1)
+                pairs = [(left, base), (left, np.broadcast_to(tuned, left.shape))]
+                ends = [np.nan_to_num(np.stack(pair), posinf=1e3) for pair in pairs]
+                found.append([np.clip(a - b, -WORST, WORST).mean() for a, b in ends])
+            over.append(np.mean(found, axis=0))
+        columns = [", ".join(f"{one[at]:+.3f}" for one in over) for at in range(2)]
+        print(f"| {name} | {columns[0]} | {columns[1]} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
