@@ -1,6 +1,6 @@
 """What a policy for networks owes to what it sees, how it acts, and what it is rewarded for.
 
-Run `.venv/bin/python benchmarks/learned_ablations.py`: some twenty minutes on one core. PPO with 16
+Run `.venv/bin/python benchmarks/learned_ablations.py`: half an hour on one core. PPO with 16
 hidden units for 20 updates, two seeds, on the training cells that train fast (mixtures, teachers,
 spectra), base rates wrong by up to ten times. Judged on the fast ones of the cells 80 to 95, which
 nobody is trained or chosen on, at five rates from 0.1 to 10 times the tuned one, three seeds of

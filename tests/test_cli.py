@@ -133,7 +133,7 @@ def test_ctrl_c_ends_with_one_line_and_keeps_what_has_ended(here, ended):
     wait_until(lambda: len(stored()) >= ended)
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert errors.strip().splitlines()[-1].startswith("lrpilot: interrupted")
     assert "Traceback" not in errors

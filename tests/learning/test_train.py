@@ -163,6 +163,16 @@ def test_it_stops_early_when_validation_shows_nothing_new(bowls, tmp_path, monke
     assert "no better policy" in ended.stopped
 
 
+def test_if_nothing_better_is_found_the_untrained_policy_is_kept(bowls, tmp_path, monkeypatch):
+    worse = training_module.Validated(0.3, 0, 0)
+    monkeypatch.setattr(training_module, "validate", lambda policy, kind: worse)
+    path = tmp_path / "p.safetensors"
+    settings = Training(kind="nmf", seconds=60, every=1, patience=3)
+    ended = train(settings, path, lambda one: None)
+    assert (ended.rounds, ended.gain) == (3, 0)
+    assert not load_policy(path).weights[0].any()
+
+
 def test_another_training_is_not_written_over(bowls, tmp_path):
     path = tmp_path / "p.safetensors"
     run(path, 2)

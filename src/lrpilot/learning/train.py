@@ -12,9 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from lrpilot.learning.cma import Plan, as_policy, evolve
+from lrpilot.learning.cma import Plan, as_policy, evolve, parameters_of
 from lrpilot.learning.distributions import (
     ACTION_OF,
     BASE_OF,
@@ -171,8 +172,10 @@ class _Course:
         self.began = time.perf_counter()
         self.spent = max((line["seconds"] for line in journal.rounds), default=0.0)
         gains = [line["gain"] for line in journal.rounds if "gain" in line]
-        self.best = min(gains, default=math.inf)
-        self.stale = len(gains) - 1 - gains.index(self.best) if gains else 0
+        self.best = min([0.0, *gains])  # the untrained policy's is 0
+        self.stale = len(gains) - 1 - gains.index(self.best) if self.best < 0 else len(gains)
+        if not path.is_file() or not gains:
+            self._write(_untrained(training), 0.0)
         self.stopped = "the budget was spent"
 
     @property
@@ -204,22 +207,32 @@ class _Course:
     def _judge(self, policy: Policy, found: Validated) -> None:
         if found.gain < self.best:
             self.best, self.stale = found.gain, 0
-            about = {
-                "trained": self.training.kind,
-                "method": self.training.method,
-                "seed": str(self.training.seed),
-                "distribution": str(VERSION),
-                "seconds": f"{self.seconds:.0f}",
-                "validation": f"{found.gain:.4f} (mean ln of the loss over the base schedule's)",
-                "lrpilot": version("lrpilot"),
-            }
-            if self.training.imitate is not None:
-                about["imitated"] = self.training.imitate.name
-            part = self.path.with_suffix(".part")
-            part.write_bytes(write_tensors(as_tensors(replace(policy, about=about))))
-            part.replace(self.path)
+            self._write(policy, found.gain)
         else:
             self.stale += 1
+
+    def _write(self, policy: Policy, gain: float) -> None:
+        about = {
+            "trained": self.training.kind,
+            "method": self.training.method,
+            "seed": str(self.training.seed),
+            "distribution": str(VERSION),
+            "seconds": f"{self.seconds:.0f}",
+            "validation": f"{gain:.4f} (mean ln of the loss over the base schedule's)",
+            "lrpilot": version("lrpilot"),
+        }
+        if self.training.imitate is not None:
+            about["imitated"] = self.training.imitate.name
+        part = self.path.with_suffix(".part")
+        part.write_bytes(write_tensors(as_tensors(replace(policy, about=about))))
+        part.replace(self.path)
+
+
+def _untrained(training: Training) -> Policy:
+    """What training begins with, and what is left if nothing better is found."""
+    kind = training.kind
+    plan = Plan(base=BASE_OF[kind], action=ACTION_OF[kind])
+    return as_policy(kind, np.zeros(parameters_of(())), plan, {})
 
 
 Write = Callable[[str, float, int], None]
