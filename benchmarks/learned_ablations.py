@@ -20,9 +20,9 @@ from lrpilot.bench.held_out import TUNED, WORST
 from lrpilot.learning import ppo
 from lrpilot.learning.distributions import ACTION_OF, BASE_OF, TRAINING_CELLS, WIDE, WRONG, tuned_lr
 from lrpilot.learning.evaluation.contest import GRID
-from lrpilot.learning.evaluation.playing import under_offsets, under_policies, under_schedules
 from lrpilot.learning.net_cells import data_of, problem_of, random_cell
 from lrpilot.learning.net_runs import runs_at
+from lrpilot.learning.playing import under_offsets, under_policies, under_schedules
 from lrpilot.schedules import named_schedule
 from lrpilot.schedules.learned.features import NAMES
 from lrpilot.schedules.learned.policy import Action

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from lrpilot.bench.held_out import ratios
 from lrpilot.cli import app
 from lrpilot.learning import distil as module
 from lrpilot.learning.distil import (
@@ -15,12 +16,11 @@ from lrpilot.learning.distil import (
     evolve,
     kind_of,
     schedule_at,
-    scheduled,
     setting,
     validated,
 )
-from lrpilot.learning.distilled import ratios
 from lrpilot.learning.fitting.candidates import SPACE, name_of
+from lrpilot.learning.playing import under_schedules
 from lrpilot.learning.validation import validate
 from lrpilot.schedules import Signal, load_policy, named_schedule
 from policies import random_policy
@@ -113,7 +113,7 @@ def test_on_real_problems_the_policy_meets_the_same_ones_as_in_its_validation(po
 def test_a_rule_in_a_stack_decides_as_it_does_alone():
     schedule = named_schedule("greedy:window=3,anneal=0.3", Valleys.total_steps)
     runs = Valleys(np.random.default_rng(0), 2)
-    finals = scheduled(runs, [schedule] * runs.count)
+    finals = under_schedules(runs, [schedule] * runs.count).reshape(-1)
     alone, state = Valleys(np.random.default_rng(0), 1), schedule.init()
     for _ in range(alone.total_steps):
         losses = alone.step(np.full(4, state.scale))

@@ -12,15 +12,15 @@ from lrpilot.learning.evaluation import contest as contest_module
 from lrpilot.learning.evaluation import evaluated as evaluate_module
 from lrpilot.learning.evaluation.contest import contest
 from lrpilot.learning.evaluation.evaluated import Evaluation, Kept, evaluate, load, save
-from lrpilot.learning.evaluation.playing import (
+from lrpilot.learning.evaluation.sets import HeldOut, net_sets, nmf_sets
+from lrpilot.learning.evaluation.tables import compared, tables
+from lrpilot.learning.nmf_runs import NMFRuns, NMFSetting, random_matrices
+from lrpilot.learning.playing import (
     Played,
     under_offsets,
     under_policies,
     under_schedules,
 )
-from lrpilot.learning.evaluation.sets import HeldOut, net_sets, nmf_sets
-from lrpilot.learning.evaluation.tables import compared, tables
-from lrpilot.learning.nmf_runs import NMFRuns, NMFSetting, random_matrices
 from lrpilot.schedules import named_schedule
 from policies import random_policy, still_policy
 
@@ -84,7 +84,7 @@ def test_policies_with_other_actions_are_not_judged_together():
 def quick(monkeypatch):
     monkeypatch.setattr(contest_module, "GENERATIONS", 2)
     monkeypatch.setattr(contest_module, "GRID", {"nmf": (0.1, 1.0), "net": (0.1, 1.0)})
-    monkeypatch.setattr(contest_module, "WRONGS", {"nmf": (1.0, 10.0)})
+    monkeypatch.setattr(contest_module, "WRONGS", (1.0, 10.0))
 
 
 def test_a_contest_has_every_contender(quick):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from bowls import Bowls
 from lrpilot.bench import Outcome, Store
 from lrpilot.bench.stages import Method
 from lrpilot.learning import jittered as jittered_module
@@ -31,35 +32,18 @@ from lrpilot.schedules.learned.policy import Action
 ACTION = Action(size=0.5, limit=3.0)
 
 
-class Bowls:
-    """Quadratics whose rate is 30 times too low: the best runs raise at once."""
-
+class LongBowls(Bowls):
     total_steps = 80
-
-    def __init__(self, rng, copies):
-        self.x = np.tile(rng.uniform(1, 2, 4), copies)
-        self.count = len(self.x)
-
-    def step(self, scales):
-        loss = self.x**2
-        self.x = self.x * (1 - np.minimum(scales / 100, 1.9))
-        return loss
-
-    def alignment(self):
-        return None
-
-    def measure(self):
-        return self.x**2
 
 
 @pytest.fixture
 def bowls(monkeypatch):
     """Jitters, trains and validates on bowls, which takes no time."""
     for module in (training_module, jittered_module):
-        monkeypatch.setattr(module, "STACKS", {"nmf": Bowls, "net": Bowls})
+        monkeypatch.setattr(module, "STACKS", {"nmf": LongBowls, "net": LongBowls})
     monkeypatch.setattr(
         "lrpilot.learning.validation.validation_draw",
-        lambda kind, number: lambda rng, copies: Bowls(np.random.default_rng(number), copies),
+        lambda kind, number: lambda rng, copies: LongBowls(np.random.default_rng(number), copies),
     )
 
 
@@ -75,7 +59,7 @@ def store(bowls, tmp_path):
 @pytest.mark.parametrize("base", ["warmup-linear", "cosine"])
 def test_a_recording_shows_what_the_episode_saw_and_did(kind, base):
     action = Action(kind=kind, size=0.5, limit=3.0)
-    recorder = Recorder(Bowls(np.random.default_rng(0), 2))
+    recorder = Recorder(LongBowls(np.random.default_rng(0), 2))
     episodes, rng = Episodes(recorder, base, action), np.random.default_rng(1)
     seen, taken = [], []
     while not episodes.over:
@@ -150,7 +134,7 @@ def test_trials_of_a_store_are_recordings(tmp_path):
 
 def test_what_is_imitated_raises_a_rate_that_is_too_low(store):
     layers = imitated(store, base="cosine", action=ACTION, hidden=(), seed=0)
-    seen = Episodes(Bowls(np.random.default_rng(9), 1), "cosine", ACTION).observe()
+    seen = Episodes(LongBowls(np.random.default_rng(9), 1), "cosine", ACTION).observe()
     assert (act(layers, seen) > 0.3).all()
 
 
@@ -175,7 +159,7 @@ def test_ppo_begins_at_the_network_that_it_is_given(tmp_path):
     )
     found = []
     improve(
-        Bowls,
+        LongBowls,
         **{"base": "cosine", "action": ACTION, "hidden": (4,), "seed": 0, "log_dir": None},
         checkpoint=tmp_path / "ppo.zip",
         report=lambda update: bool(found.append(update.policy)),

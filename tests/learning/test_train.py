@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bowls import Bowls
 from lrpilot.learning import train as training_module
 from lrpilot.learning.cma import Plan, as_policy, evolve, layers_of, parameters_of
 from lrpilot.learning.distributions import ACTION_OF, BASE_OF
@@ -19,28 +20,6 @@ from lrpilot.learning.train import Training, train
 from lrpilot.schedules import Learned, load_policy
 from lrpilot.schedules.learned.features import NAMES
 from lrpilot.schedules.learned.policy import Action
-
-
-class Bowls:
-    """Quadratics whose rate is 30 times too low: the best policy raises at once."""
-
-    total_steps = 40
-
-    def __init__(self, rng, copies):
-        self.x = np.tile(rng.uniform(1, 2, 4), copies)
-        self.count = len(self.x)
-
-    def step(self, scales):
-        loss = self.x**2
-        self.x = self.x * (1 - np.minimum(scales / 100, 1.9))
-        return loss
-
-    def alignment(self):
-        return None
-
-    def measure(self):
-        return self.x**2
-
 
 PLAN = Plan(base="linear", action=Action(size=0.8, limit=4.0), population=8, stacks=1, seed=3)
 

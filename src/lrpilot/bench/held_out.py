@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lrpilot.bench.row_file import read_rows, write_rows
 
 WORST = 3.0  # ln of the factor by which one run counts at most
+LARGEST = 1e3  # stands for an infinite ln
 TUNED = ("constant", "step", "exponential", "cosine", "linear", "greedy", "greedy-cooldown")
 UNTUNED = ("base",)  # controls that begin at the base rate that the policies begin at
 CONTROLS = (*UNTUNED, "fixed", "oracle", *(f"tuned {name}" for name in TUNED))
@@ -52,10 +53,22 @@ def differences(rows: Sequence[HeldOutRow], ours: str, control: str, wrong: floa
     for name in policies_of(rows) if ours == "learned" else [ours]:
         other = f"{REPLAY} {name}" if control == REPLAY else control
         at = wrong if control == REPLAY or control in UNTUNED else 1.0
-        left, theirs = finals[name, wrong], finals[other, at]
-        left, theirs = np.nan_to_num(left, posinf=1e3), np.nan_to_num(theirs, posinf=1e3)
-        found.append(np.clip(left - theirs, -WORST, WORST))
+        found.append(ratios(finals[name, wrong], finals[other, at]))
     return np.stack(found)
+
+
+def ratios(finals: Floats, others: Floats, worst: float = WORST) -> Floats:
+    """ln of the ratios, each within ``worst`` of 0; 0 where both have diverged."""
+    ahead = finals.clip(-LARGEST, LARGEST) - others.clip(-LARGEST, LARGEST)
+    return ahead.clip(-worst, worst)
+
+
+def interval_over_sets(means: Sequence[float], resamples: int) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean of what sets have shown."""
+    values, rng = np.asarray(means), np.random.default_rng(0)
+    drawn = values[rng.integers(len(values), size=(resamples, len(values)))].mean(axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def by_set(rows: Iterable[HeldOutRow]) -> dict[str, list[HeldOutRow]]:

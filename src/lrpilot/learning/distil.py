@@ -5,15 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Mapping
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from cmaes import CMAwM
 
-from lrpilot.bench.batched.schedules import Scales
-from lrpilot.learning.distilled import Distilled, distilled, ratios
+from lrpilot.bench.held_out import WORST, ratios
+from lrpilot.learning.distilled import Distilled, distilled
 from lrpilot.learning.distributions import (
     KINDS,
     STACKS,
@@ -21,11 +20,10 @@ from lrpilot.learning.distributions import (
     VALIDATION_STACKS,
     validation_draw,
 )
-from lrpilot.learning.episodes import Episodes
 from lrpilot.learning.fitting.candidates import DEFAULT, SPACE, name_of
-from lrpilot.learning.runs import Floats, Runs, log_measure
-from lrpilot.learning.validation import WORST
-from lrpilot.schedules import OpenLoop, Schedule, named_schedule
+from lrpilot.learning.playing import under_policies, under_schedules
+from lrpilot.learning.runs import Floats
+from lrpilot.schedules import OpenLoop, named_schedule
 from lrpilot.schedules.checks import check_known
 from lrpilot.schedules.learned.policy import BASES, Policy
 
@@ -124,9 +122,9 @@ def evolve(policy: Policy, kind: str, seed: int) -> Generator[Generation]:
         scores = np.zeros(POPULATION)
         for stack in range(TRAINING_STACKS[kind]):
             key = [seed, number, stack]
-            ours = played(STACKS[kind](np.random.default_rng(key), 1), policy)
+            ours = under_policies(STACKS[kind](np.random.default_rng(key), 1), [policy]).finals
             runs = STACKS[kind](np.random.default_rng(key), POPULATION)
-            theirs = ruled(runs, names).reshape(POPULATION, -1)
+            theirs = under_schedules(runs, [named_schedule(n, runs.total_steps) for n in names])
             scores += ratios(theirs, ours, WORST).mean(axis=1) / TRAINING_STACKS[kind]
         optimizer.tell([(x, float(score)) for (_, x), score in zip(asked, scores, strict=True)])
         yield Generation(number, float(np.median(scores)), schedule_at(optimizer.mean))
@@ -140,39 +138,14 @@ def validated(policy: Policy, kind: str, schedule: str) -> dict[str, list[Floats
             # The same problems at every call, whatever the generator.
             runs = validation_draw(kind, number)(np.random.default_rng(0), 1)
             if name == policy.name:
-                finals.append(played(runs, policy))
+                finals.append(under_policies(runs, [policy]).finals[0])
             elif name == policy.base:
                 base = OpenLoop(BASES[policy.base], runs.total_steps)
-                finals.append(scheduled(runs, [base] * runs.count))
+                finals.append(under_schedules(runs, [base])[0])
             else:
-                finals.append(ruled(runs, [name]))
+                rule = named_schedule(name, runs.total_steps)
+                finals.append(under_schedules(runs, [rule])[0])
     return found
-
-
-def played(runs: Runs, policy: Policy) -> Floats:
-    """ln of what is left (runs,) under the policy; infinite for a run that diverged."""
-    episodes = Episodes(runs, policy.base, policy.action)
-    while not episodes.over:
-        episodes.act(np.array([policy.act(tuple(seen)) for seen in episodes.observe()]))
-    return np.where(episodes.lost, np.inf, log_measure(runs))
-
-
-def ruled(runs: Runs, names: Sequence[str]) -> Floats:
-    """ln of what is left (runs,), each copy of the problems under one of the named schedules."""
-    made = [named_schedule(name, runs.total_steps) for name in names]
-    each = runs.count // len(names)
-    return scheduled(runs, [schedule for schedule in made for _ in range(each)])
-
-
-def scheduled(runs: Runs, schedules: Sequence[Schedule[Any]]) -> Floats:
-    """ln of what is left (runs,), each run under its schedule; infinite where it diverged."""
-    scales = Scales(schedules, runs.total_steps)
-    finite = np.ones(runs.count, dtype=np.bool_)
-    for _ in range(runs.total_steps):
-        losses = runs.step(scales.current().numpy().copy())
-        finite &= np.isfinite(losses)
-        scales.update(torch.from_numpy(losses), None)
-    return np.where(finite, log_measure(runs), np.inf)
 
 
 def schedule_at(point: Floats) -> str:

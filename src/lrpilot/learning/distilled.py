@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from lrpilot.bench.held_out import ratios
 from lrpilot.bench.statistics.stats import interval
 from lrpilot.learning.fitting.candidates import code_of, settings_of
 from lrpilot.learning.runs import Floats
@@ -126,12 +127,3 @@ def distilled(
         seconds=seconds,
         seed=seed,
     )
-
-
-def ratios(finals: Floats, others: Floats, worst: float) -> Floats:
-    """ln of the ratios, each within ``worst`` of 0; 0 where both have diverged."""
-    ahead = finals.clip(-LARGEST, LARGEST) - others.clip(-LARGEST, LARGEST)
-    return ahead.clip(-worst, worst)
-
-
-LARGEST = 1e3  # stands for an infinite ln

@@ -6,12 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lrpilot.bench.held_out import ratios
 from lrpilot.learning.distributions import VALIDATION_STACKS, validation_draw
 from lrpilot.learning.episodes import Episodes
 from lrpilot.learning.runs import Floats, log_measure
 from lrpilot.schedules.learned.policy import Policy
-
-WORST = 3.0  # ln of the factor by which one run counts at most
 
 
 class Validated(NamedTuple):
@@ -28,7 +27,7 @@ class Validated(NamedTuple):
 
 def validate(policy: Policy, kind: str) -> Validated:
     """Play every validation stack of ``kind`` under the policy and under its base."""
-    ratios: list[Floats] = []
+    ahead: list[Floats] = []
     lost = np.zeros(2, dtype=int)
     for number in range(VALIDATION_STACKS[kind]):
         runs = validation_draw(kind, number)(np.random.default_rng(0), 2)
@@ -39,6 +38,5 @@ def validate(policy: Policy, kind: str) -> Validated:
             episodes.act(actions)
         ended = np.where(episodes.lost, np.inf, log_measure(runs))
         lost += [int(np.isinf(part).sum()) for part in (ended[:half], ended[half:])]
-        ended = np.nan_to_num(ended, posinf=1e3)
-        ratios.append(np.clip(ended[:half] - ended[half:], -WORST, WORST))
-    return Validated(float(np.concatenate(ratios).mean()), int(lost[0]), int(lost[1]))
+        ahead.append(ratios(ended[:half], ended[half:]))
+    return Validated(float(np.concatenate(ahead).mean()), int(lost[0]), int(lost[1]))

@@ -89,11 +89,9 @@ def noisy_anchor(rank: int, noise: float, total_steps: int) -> float:
     """
     check_count("rank", rank)
     check_count("total_steps", total_steps)
-    check_number("noise", noise)
-    if not 0 <= noise < math.inf:
-        raise ValueError(f"noise must be finite and at least 0, got {noise}")
+    settings = Settings(noise=noise)
     noisy = noise * math.sqrt(total_steps)
-    return min(Settings().anchor, rank / noisy) if noisy else Settings().anchor
+    return min(settings.anchor, rank / noisy) if noisy else settings.anchor
 
 
 class Rate(NamedTuple):

@@ -12,7 +12,14 @@ import numpy as np
 from lrpilot.bench.claims.claim import UNITS, Claim, Metric
 from lrpilot.bench.claims.rules import LEVEL, Bounds
 from lrpilot.bench.claims.verdict import Judgement, untested
-from lrpilot.bench.held_out import HeldOutRow, by_set, differences, policies_of, wrongs_of
+from lrpilot.bench.held_out import (
+    HeldOutRow,
+    by_set,
+    differences,
+    interval_over_sets,
+    policies_of,
+    wrongs_of,
+)
 from lrpilot.bench.statistics.paired import p_above
 
 HELD_OUT_METRIC: Metric = "loss on held-out problems"
@@ -39,7 +46,7 @@ def judge_learned(claim: Claim, rows: Sequence[HeldOutRow] | None) -> Judgement:
     wrongs = [1.0] if claim.track == "T1" else wrongs_of(rows)
     every = {name: _of_set(claim, some, wrongs) for name, some in by_set(rows).items()}
     means = [float(values.mean()) for values in every.values()]
-    low, high = _interval(means)
+    low, high = interval_over_sets(means, RESAMPLES)
     better = sum(p_above([-x for x in values], 0.0) < LEVEL for values in every.values())
     worse = sum(p_above(values.tolist(), 0.0) < LEVEL for values in every.values())
     threshold = math.log(claim.threshold)
@@ -75,14 +82,6 @@ def _of_set(claim: Claim, rows: Sequence[HeldOutRow], wrongs: Sequence[float]) -
     (control,) = claim.comparators
     found = [differences(rows, claim.method, control, wrong).mean(axis=0) for wrong in wrongs]
     return np.mean(found, axis=0)
-
-
-def _interval(means: Sequence[float]) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean over sets."""
-    values, rng = np.asarray(means), np.random.default_rng(0)
-    drawn = values[rng.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
-    low, high = np.quantile(drawn, [LEVEL / 2, 1 - LEVEL / 2])
-    return float(low), float(high)
 
 
 def _finals(claim: Claim, rows: Sequence[HeldOutRow], wrongs: Sequence[float]) -> np.ndarray:

@@ -8,19 +8,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from cmaes import CMA
 
-from lrpilot.bench.held_out import TUNED, HeldOutRow
-from lrpilot.learning.evaluation.playing import (
+from lrpilot.bench.held_out import REPLAY, TIME, TUNED, WORST, HeldOutRow
+from lrpilot.learning.evaluation.sets import HeldOut, Part
+from lrpilot.learning.playing import (
     Played,
     under_offsets,
     under_policies,
     under_schedules,
 )
-from lrpilot.learning.evaluation.sets import HeldOut
 from lrpilot.learning.runs import Floats
 from lrpilot.schedules import named_schedule
 from lrpilot.schedules.learned.policy import Action, Policy
 
-WRONGS: Mapping[str, tuple[float, ...]] = {"nmf": (0.1, 1.0, 10.0), "net": (0.1, 1.0, 10.0)}
+WRONGS = (0.1, 1.0, 10.0)
 """Factors by which the untuned rate is off: that of theory, or the tuned one of cosine."""
 GRID: Mapping[str, tuple[float, ...]] = {
     "nmf": tuple(10 ** (k / 4) for k in range(-8, 5)),
@@ -30,7 +30,6 @@ GRID: Mapping[str, tuple[float, ...]] = {
 WATCH = 3  # decisions from one look at the measure to the next
 KNOTS = 7  # of the best fixed schedule: ln of its rate over the base's, straight between them
 CANDIDATES, GENERATIONS = 10, 16  # of the search for it
-WORST = 3.0  # ln of the factor by which a run counts at most there
 
 
 def contest(held_out: HeldOut, kind: str, policies: Mapping[str, Policy]) -> list[HeldOutRow]:
@@ -41,27 +40,21 @@ def contest(held_out: HeldOut, kind: str, policies: Mapping[str, Policy]) -> lis
     problems. fixed: the best fixed trajectory there, searched in the policy's parametrisation.
     oracle: for each judged problem the best of all tuned schedules and rates on that very problem.
     """
-    first = next(iter(policies.values()))
+    several = list(policies.values())
+    first, count = several[0], len(several)
     rows: list[HeldOutRow] = []
-    for wrong in WRONGS[kind]:
+    for wrong in WRONGS:
         base = held_out.stack("judged", 1, wrong)
         finals = under_offsets(base, first.base, np.zeros((base.total_steps, 1)))
         rows.append(_row(held_out, "base", wrong, finals[0]))
-        played = under_policies(
-            held_out.stack("judged", len(policies), wrong), list(policies.values()), watch=WATCH
-        )
-        rows += [_row(held_out, n, wrong, f) for n, f in zip(policies, played.finals, strict=True)]
+        played = under_policies(held_out.stack("judged", count, wrong), several, watch=WATCH)
         shares = times(played, finals[0], base.total_steps)
-        rows += [
-            _row(held_out, f"time {n}", wrong, f) for n, f in zip(policies, shares, strict=True)
-        ]
-        ways = under_policies(
-            held_out.stack("tuning", len(policies), wrong), list(policies.values())
-        ).offsets.mean(axis=2)
-        replayed = under_offsets(held_out.stack("judged", len(policies), wrong), first.base, ways)
-        rows += [
-            _row(held_out, f"replay {n}", wrong, f) for n, f in zip(policies, replayed, strict=True)
-        ]
+        ways = under_policies(held_out.stack("tuning", count, wrong), several).offsets.mean(axis=2)
+        replayed = under_offsets(held_out.stack("judged", count, wrong), first.base, ways)
+        kinds = {"": played.finals, f"{TIME} ": shares, f"{REPLAY} ": replayed}
+        for prefix, found in kinds.items():
+            for name, values in zip(policies, found, strict=True):
+                rows.append(_row(held_out, prefix + name, wrong, values))
     rows += _tuned(held_out, GRID[kind])
     rows.append(_row(held_out, "fixed", 1.0, _fixed(held_out, first.base, first.action)))
     return rows
@@ -84,21 +77,20 @@ def times(played: Played, target: Floats, total_steps: int) -> Floats:
     return shares[first]
 
 
+def on_grid(held_out: HeldOut, part: Part, names: Sequence[str], grid: Sequence[float]) -> Floats:
+    """ln of what is left (names, grid, problems), each schedule at every rate of the grid."""
+    each = [name for name in names for _ in grid]
+    runs = held_out.stack(part, len(each), 1.0)
+    made = [named_schedule(name, runs.total_steps) for name in each]
+    finals = under_schedules(runs, made, list(grid) * len(names))
+    return finals.reshape(len(names), len(grid), -1)
+
+
 def _tuned(held_out: HeldOut, grid: Sequence[float]) -> list[HeldOutRow]:
-    names = [name for name in TUNED for _ in grid]
-    factors = list(grid) * len(TUNED)
-
-    def finals(part: str) -> Floats:
-        runs = held_out.stack(part, len(names), 1.0)  # pyright: ignore[reportArgumentType]
-        schedules = [named_schedule(name, runs.total_steps) for name in names]
-        return under_schedules(runs, schedules, factors)
-
-    tuning, judged = finals("tuning"), finals("judged")
-    found = [_row(held_out, "oracle", 1.0, judged.min(axis=0))]
-    for at, name in enumerate(TUNED):
-        rows = slice(at * len(grid), (at + 1) * len(grid))
-        best = int(tuning[rows].mean(axis=1).argmin())
-        found.append(_row(held_out, f"tuned {name}", 1.0, judged[rows][best]))
+    tuning, judged = (on_grid(held_out, part, TUNED, grid) for part in ("tuning", "judged"))
+    found = [_row(held_out, "oracle", 1.0, judged.min(axis=(0, 1)))]
+    for name, best, left in zip(TUNED, tuning.mean(axis=2).argmin(axis=1), judged, strict=True):
+        found.append(_row(held_out, f"tuned {name}", 1.0, left[best]))
     return found
 
 

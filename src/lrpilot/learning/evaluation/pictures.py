@@ -13,14 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, StrMethodFormatter
 
+from lrpilot.bench.batched.schedules import Scales
 from lrpilot.bench.held_out import HeldOutRow, by_set, wrongs_of
 from lrpilot.bench.page import COLOURS
-from lrpilot.learning.evaluation.contest import GRID
-from lrpilot.learning.evaluation.playing import under_policies, under_schedules
+from lrpilot.learning.evaluation.contest import GRID, on_grid
 from lrpilot.learning.evaluation.sets import HeldOut, net_sets, nmf_sets
 from lrpilot.learning.evaluation.tables import compared
-from lrpilot.learning.runs import Floats
-from lrpilot.schedules import Signal, named_schedule
+from lrpilot.learning.playing import under_policies
+from lrpilot.schedules import named_schedule
 from lrpilot.schedules.learned.policy import BASES, load_policy
 
 if TYPE_CHECKING:
@@ -111,8 +111,11 @@ def _draw(axes: Axes, kind: str, held_out: HeldOut, wrong: float) -> None:
     axes.plot(at, np.exp(np.log(rates + 1e-30).mean(axis=1)), color=COLOURS[0], label="learned")
     axes.plot(at, wrong * base, color=COLOURS[0], linestyle=":", label="its base")
     names = BESIDE[kind]
-    for colour, name, factor in zip(COLOURS[1:], names, _tuned(held_out, kind), strict=False):
-        axes.plot(at, factor * _scales(name, len(steps)), color=colour, label=f"tuned {name}")
+    made = [named_schedule(name, len(steps)) for name in names]
+    scales = Scales(made, len(steps)).table[:-1].T.numpy()  # all of them are open loop
+    tuned = _tuned(held_out, kind)
+    for colour, name, factor, scale in zip(COLOURS[1:], names, tuned, scales, strict=False):
+        axes.plot(at, factor * scale, color=colour, label=f"tuned {name}")
     axes.set_yscale("log")
     axes.set_ylim(1e-3, 30)
     axes.set_title(f"{held_out.name}\nbase rate × {wrong:g}", fontsize=9)
@@ -120,21 +123,8 @@ def _draw(axes: Axes, kind: str, held_out: HeldOut, wrong: float) -> None:
 
 def _tuned(held_out: HeldOut, kind: str) -> list[float]:
     """The best factor of each classical schedule on the tuning problems."""
-    grid, names = GRID[kind], BESIDE[kind]
-    each = [name for name in names for _ in grid]
-    runs = held_out.stack("tuning", len(each), 1.0)
-    made = [named_schedule(name, runs.total_steps) for name in each]
-    finals = under_schedules(runs, made, list(grid) * len(names)).mean(axis=1)
-    return [grid[int(part.argmin())] for part in finals.reshape(len(names), len(grid))]
-
-
-def _scales(name: str, total_steps: int) -> Floats:
-    schedule = named_schedule(name, total_steps)
-    state, scales = schedule.init(), []
-    for _ in range(total_steps):
-        scales.append(state.scale)
-        state = schedule.update(state, Signal())
-    return np.array(scales)
+    finals = on_grid(held_out, "tuning", BESIDE[kind], GRID[kind])
+    return [GRID[kind][at] for at in finals.mean(axis=2).argmin(axis=1)]
 
 
 def _as_ratio(axes: Axes) -> None:

@@ -15,13 +15,14 @@ from lrpilot.bench.held_out import (
     HeldOutRow,
     by_set,
     differences,
+    interval_over_sets,
     policies_of,
     wrongs_of,
 )
 from lrpilot.bench.sheet import Sheet, ratio
 
 TIE = 0.01  # ln of the factor within which nobody wins
-RESAMPLES, LEVEL = 2000, 0.95
+RESAMPLES = 2000
 SHOWN = ("base", "replay", "fixed", "tuned step", "tuned cosine", "oracle")
 
 
@@ -109,9 +110,7 @@ def compared(rows: Sequence[HeldOutRow], control: str, wrong: float) -> Compared
     means = np.array([one.mean(axis=1) for one in of_set])  # (sets, policies)
     over_sets = means.mean(axis=1)
     every = np.concatenate([one.ravel() for one in of_set])
-    rng = np.random.default_rng(0)
-    drawn = over_sets[rng.integers(len(over_sets), size=(RESAMPLES, len(over_sets)))].mean(axis=1)
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = interval_over_sets(over_sets.tolist(), RESAMPLES)
     return Compared(
         math.exp(over_sets.mean()),
         math.exp(low),

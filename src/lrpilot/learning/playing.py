@@ -12,6 +12,7 @@ from lrpilot.bench.batched.schedules import Scales
 from lrpilot.learning.episodes import Episodes
 from lrpilot.learning.runs import Floats, Runs, log_measure
 from lrpilot.schedules import Schedule
+from lrpilot.schedules.learned.features import NAMES
 from lrpilot.schedules.learned.policy import BASES, Policy
 
 
@@ -42,7 +43,7 @@ def under_policies(runs: Runs, policies: Sequence[Policy], *, watch: int = 0) ->
     steps: list[int] = []
     watched: list[Floats] = []
     while not episodes.over:
-        seen = episodes.observe().reshape(len(policies), -1, episodes.observe().shape[-1])
+        seen = episodes.observe().reshape(len(policies), -1, len(NAMES))
         actions = [
             [policy.act(tuple(one)) for one in shown]
             for policy, shown in zip(policies, seen, strict=True)
@@ -65,9 +66,10 @@ def under_policies(runs: Runs, policies: Sequence[Policy], *, watch: int = 0) ->
 
 
 def under_schedules(
-    runs: Runs, schedules: Sequence[Schedule[Any]], factors: Sequence[float]
+    runs: Runs, schedules: Sequence[Schedule[Any]], factors: Sequence[float] | None = None
 ) -> Floats:
-    """ln of the measure (copies, problems), each copy under its schedule times its factor."""
+    """ln of the measure (copies, problems), each copy under its schedule times its factor, or 1."""
+    factors = [1.0] * len(schedules) if factors is None else factors
     problems = runs.count // len(schedules)
     each = [schedule for schedule in schedules for _ in range(problems)]
     scales, lrs = Scales(each, runs.total_steps), np.repeat(np.asarray(factors), problems)

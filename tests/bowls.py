@@ -1,0 +1,24 @@
+"""Runs that take no time, and whose best policy is known."""
+
+import numpy as np
+
+
+class Bowls:
+    """Quadratics whose rate is 30 times too low: the best policy raises at once."""
+
+    total_steps = 40
+
+    def __init__(self, rng, copies):
+        self.x = np.tile(rng.uniform(1, 2, 4), copies)
+        self.count = len(self.x)
+
+    def step(self, scales):
+        loss = self.x**2
+        self.x = self.x * (1 - np.minimum(scales / 100, 1.9))
+        return loss
+
+    def alignment(self):
+        return None
+
+    def measure(self):
+        return self.x**2
