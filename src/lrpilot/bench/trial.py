@@ -17,6 +17,7 @@ from lrpilot.bench.suite import OPTIMIZERS
 from lrpilot.bench.training_function import TrainingTrial, is_function, train
 from lrpilot.schedules import Signal, named_schedule
 from lrpilot.tasks import find_task
+from lrpilot.torch.gradients import READ, OptimizerGradients
 
 Status = Literal["done", "diverged", "failed"]
 Loop = Literal["single", "batched"]
@@ -138,13 +139,18 @@ def _run_task(trial: Trial, outcome: Outcome, progress: Progress) -> None:
     task = find_task(trial.task)
     total_steps = trial.total_steps or task.total_steps
     schedule = named_schedule(trial.schedule, total_steps, trial.lr)
-    run = task.start(trial.seed, OPTIMIZERS[trial.optimizer])
+    make = OPTIMIZERS[trial.optimizer]
+    gradients = None if set(READ).isdisjoint(schedule.needs) else OptimizerGradients()
+    run = task.start(trial.seed, make if gradients is None else gradients.watching(make))
     evaluate_at = evaluation_steps(total_steps)
     state = schedule.init()
     outcome.evaluations.append((0, run.evaluate()))
     for step in range(1, total_steps + 1):
         lr = trial.lr * state.scale
         signal = Signal(run.step(lr))
+        told = gradients and gradients.take()
+        if told:
+            signal = signal._replace(alignment=told[0], persistence=told[1])
         outcome.losses.append(signal.loss)
         outcome.rates.append(lr)
         if step in evaluate_at:
@@ -154,6 +160,8 @@ def _run_task(trial: Trial, outcome: Outcome, progress: Progress) -> None:
             outcome.status = "diverged"
             return
         state = schedule.update(state, signal)
+        if gradients is not None:
+            gradients.heed(state)
         progress(step / total_steps)
     outcome.extra_forwards = run.extra_forwards
     outcome.validation_loss = outcome.evaluations[-1][1]

@@ -25,7 +25,7 @@ ACTION_OF: Mapping[str, Action] = {
     "nmf": Action(kind="steps", size=0.5, limit=4.5),
     "net": Action(kind="steps", size=math.log(1.6), limit=math.log(50)),
 }
-UNSEEN_OF: Mapping[str, tuple[str, ...]] = {"nmf": (), "net": ("alignment",)}
+UNSEEN_OF: Mapping[str, tuple[str, ...]] = {"nmf": ("persistence", "certainty"), "net": ()}
 """Features that the runs of a kind do not show; left alone, they would get arbitrary weights."""
 
 NMF_PROBLEMS = 16  # per stack

@@ -6,13 +6,14 @@ import numpy as np
 
 from lrpilot.learning.runs import Floats, Runs
 from lrpilot.schedules.learned.features import (
+    NOTHING,
     Seen,
     begun,
     features,
     has_lost_everything,
     seen_with,
 )
-from lrpilot.schedules.learned.learned import FALLING_BACK, closed, window_after
+from lrpilot.schedules.learned.learned import FALLING_BACK, Sums, closed, window_after
 from lrpilot.schedules.learned.policy import BASES, Action, moved
 
 
@@ -32,7 +33,7 @@ class Episodes:
         self.trusted = np.ones(runs.count, dtype=np.bool_)
         self.offsets, self.actions = np.zeros(runs.count), np.zeros(runs.count)
         self.seen = Seen()
-        self._train(window_after(0, runs.total_steps))
+        self._count = 0
 
     @property
     def over(self) -> bool:
@@ -43,6 +44,8 @@ class Episodes:
         """What a policy sees: (runs, features); of diverged runs what they last showed."""
         progress = min(self.step / self.runs.total_steps, 1.0)
         share = self.offsets / self.action.limit
+        if not self.decisions:
+            return np.tile(NOTHING, (self.runs.count, 1))
         found = features(self.seen, self._count, progress, share, self.actions, np)
         return np.stack(np.broadcast_arrays(*found), axis=-1)
 
@@ -60,7 +63,7 @@ class Episodes:
         total, squares = np.zeros(self.runs.count), np.zeros(self.runs.count)
         factors, before = np.exp(self.offsets), None
         finite = np.ones(self.runs.count, dtype=np.bool_)
-        aligned, alignments = np.zeros(self.runs.count), 0
+        aligned, persisted = Sums(), Sums()
         for _ in range(count):
             losses = self.runs.step(self.base(self.step / total_steps) * factors)
             self.step += 1
@@ -69,16 +72,23 @@ class Episodes:
             total += losses
             squares += 0.0 if before is None else np.square(losses - before)
             before = losses
-            alignment = self.runs.alignment() if self.step > 1 else None
-            if alignment is not None:
-                aligned, alignments = aligned + alignment, alignments + 1
-        window = closed(count, total, squares, aligned / alignments if alignments else 1.0)
+            told = self.runs.told()
+            if told is not None:
+                aligned = _plus(aligned, told[0]) if self.step > 1 else aligned
+                persisted = _plus(persisted, told[1]) if self.decisions else persisted
+        self.runs.turn()
+        window = closed(count, total, squares, aligned, persisted, np)
         seen = seen_with(self.seen, window, np) if self.decisions else begun(window)
         self.lost |= ~finite
         self.seen = _chosen(self.lost, self.seen, seen) if self.decisions else seen
         self.trusted &= ~has_lost_everything(self.seen, np)
         self.decisions += 1
         self._count = count
+
+
+def _plus(sums: Sums, numbers: Floats) -> Sums:
+    known = np.isfinite(numbers)
+    return sums.plus(np.where(known, numbers, 0.0), known)
 
 
 def _chosen(condition: np.ndarray, one: Seen, other: Seen) -> Seen:

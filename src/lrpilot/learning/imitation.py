@@ -120,7 +120,7 @@ def decisions(run: Recording, base: str, action: Action) -> Shown:
     for begins, ends, after in _windows(total_steps):
         x = np.asarray(run.losses[begins:ends], dtype=np.float64)
         noise = float(np.square(np.diff(x)).sum())
-        window = closed(ends - begins, float(x.sum()), noise, 1.0)
+        window = closed(ends - begins, float(x.sum()), noise)
         seen = begun(window) if seen is None else seen_with(seen, window, Numbers)
         share, progress = offset / action.limit, ends / total_steps
         rows.append([*features(seen, ends - begins, progress, share, last, Numbers)])

@@ -42,9 +42,13 @@ class Recorder:
         self.losses.append(losses.copy())
         return losses
 
-    def alignment(self) -> Floats | None:
+    def told(self) -> tuple[Floats, Floats] | None:
         """As the runs have it."""
-        return self.runs.alignment()
+        return self.runs.told()
+
+    def turn(self) -> None:
+        """As the runs have it."""
+        self.runs.turn()
 
     def measure(self) -> Floats:
         """As the runs have it."""

@@ -9,10 +9,11 @@ import torch
 from torch.func import vmap
 
 from lrpilot.bench.batched.program import UPDATES
-from lrpilot.bench.batched.stacks import drawn, gradients, held_out, stacked
+from lrpilot.bench.batched.stacks import drawn, flattened, gradients, held_out, stacked
 from lrpilot.learning.runs import Floats
 from lrpilot.tasks.protocol import Split
 from lrpilot.tasks.training import Problem
+from lrpilot.torch.gradients import GradientWindows, Told
 
 AT_ONCE = 64  # runs evaluated together
 
@@ -38,6 +39,8 @@ class NetRuns:
         self.base_lrs = torch.from_numpy(base_lrs)
         self.values = stacked([problem.parameters for problem in problems], self.seed_of)
         self.optimizer = UPDATES[optimizer](self.values)
+        self._windows: GradientWindows | None = None
+        self._told: Told | None = None
         self._loss = vmap(problems[0].loss)
 
     @property
@@ -50,13 +53,24 @@ class NetRuns:
         batch = drawn(self.problems, self.seed_of)
         losses, found = gradients(self._loss, self.values, {}, batch)
         with torch.no_grad():
+            flat = flattened(found)
+            self._windows = self._windows or GradientWindows(flat)
+            self._told = self._windows.take(flat)
             lrs = (self.base_lrs * torch.from_numpy(scales)).float()
             self.optimizer.update(self.values, found, lrs)
         return losses.double().numpy()
 
-    def alignment(self) -> None:
-        """Not seen: policies for networks are to need the loss alone."""
-        return
+    def told(self) -> tuple[Floats, Floats] | None:
+        """Of the gradients in all parameters together."""
+        if self._told is None:
+            return None
+        alignment, persistence = (one.double().numpy() for one in self._told)
+        return alignment, persistence
+
+    def turn(self) -> None:
+        """Compare with the gradients since the last call from now on."""
+        if self._windows is not None:
+            self._windows.turn()
 
     def measure(self, split: Split = "validation") -> Floats:
         """The loss on a held-out split."""

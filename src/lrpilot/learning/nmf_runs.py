@@ -121,9 +121,13 @@ class NMFRuns:
         self.solver.records = self.solver.records[-self.solver.period :]
         return loss.double().numpy().reshape(-1)
 
-    def alignment(self) -> Floats:
-        """Of the last two gradients in W."""
-        return self.solver.alignment().double().numpy().reshape(-1)
+    def told(self) -> tuple[Floats, Floats]:
+        """The alignment of the last two gradients in W; persistence is not measured."""
+        alignment = self.solver.alignment().double().numpy().reshape(-1)
+        return alignment, np.full_like(alignment, np.nan)
+
+    def turn(self) -> None:
+        """Nothing depends on it."""
 
     def measure(self) -> Floats:
         """The share of ‖V‖² that is left."""

@@ -32,8 +32,15 @@ class Runs(Protocol):
         """One optimizer step of each at its base rate times its scale: the losses before it."""
         ...
 
-    def alignment(self) -> Floats | None:
-        """Cosine between the last two steps' gradients (runs,); None if it is not to be seen."""
+    def told(self) -> tuple[Floats, Floats] | None:
+        """Alignment and persistence of the last step's gradients, as `Signal` has them.
+
+        Each (runs,), NaN where it is not known; None if neither ever is.
+        """
+        ...
+
+    def turn(self) -> None:
+        """A decision has been made: gradients are compared with those since the one before."""
         ...
 
     def measure(self) -> Floats:

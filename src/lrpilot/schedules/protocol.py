@@ -21,6 +21,10 @@ class Signal(NamedTuple):
     """Cosine between the gradients of this step and of the one before; NaN if nobody measured it.
     Its mean is the share of a minibatch's gradient that is not noise, where steps are small, and
     below 0 where they overshoot."""
+    persistence: float = math.nan
+    """⟨g, A⟩ / ‖A‖² of this step's gradient g and the mean gradient A between the last two
+    decisions; NaN if nobody measured it. Its mean is 1 where gradients point where they pointed, as
+    they do if the rate is too low, 0 where only noise is left, and below 0 where they turn back."""
 
 
 class State(Protocol):
@@ -63,6 +67,16 @@ class Schedule(Protocol[StateT]):
     def update(self, state: StateT, signal: Signal, /) -> StateT:
         """State after an optimizer step that showed ``signal``."""
         ...
+
+
+def decisions_of(state: object) -> int:
+    """How many decisions a state tells of, its own and those of the schedules inside it.
+
+    A schedule that needs `Signal.persistence` counts them as ``decisions``.
+    """
+    parts = getattr(state, "phases", None) or (getattr(state, "inner", None),)
+    inside = sum(decisions_of(part) for part in parts if part is not None)
+    return getattr(state, "decisions", 0) + inside
 
 
 class Calm(NamedTuple):

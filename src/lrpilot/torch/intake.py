@@ -16,6 +16,8 @@ from lrpilot.schedules.checks import check_count
 from lrpilot.torch.losses import NOTHING, Flight, Landed, Losses, depart, lag_of, losses_of
 from lrpilot.torch.ranks import How, Ranks, Reduction, ranks_of
 
+Number = float | torch.Tensor
+
 NO_LOSS = (
     "step() came without a loss, and the schedule decides from the loss, so it stands still; call "
     "step(loss), or observe(loss) before a step() that a framework calls"
@@ -71,10 +73,16 @@ class Intake:
             self.lag = lag
         self.pending = self.pending.plus(losses)
 
-    def send(self, optimizer: Optimizer, skipped: torch.Tensor | None, agreed: object) -> Losses:
+    def send(
+        self,
+        optimizer: Optimizer,
+        skipped: torch.Tensor | None,
+        agreed: object,
+        told: tuple[Number, Number] | None = None,
+    ) -> Losses:
         """Make an observation of the losses pending; returns them.
 
-        skipped: above 0 if their optimizer step was.
+        skipped: above 0 if their optimizer step was. told: alignment and persistence.
         agreed: what must be the same on all ranks.
         """
         if not self._is_settled:
@@ -83,6 +91,8 @@ class Intake:
             self._ranks = ranks_of(self._how, self._group, device) if self.needs else None
             self._is_settled = True
         losses, self.pending = self.pending, NOTHING
+        if told is not None:
+            losses = losses._replace(alignment=told[0], persistence=told[1])
         if "seconds" in self.needs and not losses.seconds:
             losses = losses._replace(seconds=self._since())
         if self._ranks is None:

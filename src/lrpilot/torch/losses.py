@@ -16,6 +16,10 @@ DEVICE_LAG = 4
 """Steps after which a loss on a device is read, unless the user says otherwise."""
 
 
+AMOUNTS = 6
+"""So many fields of `Losses` come first that are added up."""
+
+
 class Losses(NamedTuple):
     """The losses of one optimizer step, of any number of batches, and what these consumed.
 
@@ -28,18 +32,28 @@ class Losses(NamedTuple):
     tokens: float = 0.0
     samples: float = 0.0
     seconds: float = 0.0
+    # Of the gradients, as a `Signal` has them: no sums, but those of the last batch that told.
+    alignment: float | torch.Tensor = math.nan
+    persistence: float | torch.Tensor = math.nan
 
     @property
     def is_nothing(self) -> bool:
         """Whether there is no loss, and nothing was consumed."""
-        return not any(self[1:])
+        return not any(self[1:AMOUNTS])
 
     def plus(self, other: Losses) -> Losses:
         """Both together."""
         if self.is_nothing:
             return other
-        numbers = map(operator.add, self[1:], other[1:])
-        return Losses(self.total + other.total, *numbers)
+        numbers = map(operator.add, self[1:AMOUNTS], other[1:AMOUNTS])
+        told = other if other.has_told else self
+        return Losses(self.total + other.total, *numbers, told.alignment, told.persistence)
+
+    @property
+    def has_told(self) -> bool:
+        """Whether anything is known of the gradients."""
+        told = self[AMOUNTS:]
+        return any(isinstance(one, torch.Tensor) or math.isfinite(one) for one in told)
 
     def here(self) -> Losses:
         """The same on the host, after waiting for it if need be."""
@@ -47,12 +61,17 @@ class Losses(NamedTuple):
 
     def signal(self) -> Signal:
         """What the schedule sees; the loss is NaN if there was none."""
-        total, weight, *consumed = cast("tuple[float, ...]", self)
-        return Signal(total / weight if weight else math.nan, *consumed)
+        total, weight, *consumed = cast("tuple[float, ...]", self[:AMOUNTS])
+        loss = total / weight if weight else math.nan
+        if not self.has_told:
+            return Signal(loss, *consumed)  # pyright: ignore[reportCallIssue]
+        alignment, persistence = cast("tuple[float, ...]", self[AMOUNTS:])
+        signal = Signal(loss, *consumed)  # pyright: ignore[reportCallIssue]
+        return signal._replace(alignment=alignment, persistence=persistence)
 
     def pack(self) -> list[float | str]:
         """The numbers as strict JSON-able data, which has a word for infinity and NaN."""
-        numbers = cast("tuple[float, ...]", self)
+        numbers = cast("tuple[float, ...]", self if self.has_told else self[:AMOUNTS])
         return [number if math.isfinite(number) else repr(number) for number in numbers]
 
     @classmethod
@@ -174,22 +193,23 @@ class Flight:
 
     def __init__(self, losses: Losses, skipped: torch.Tensor | None) -> None:
         self._losses = losses
-        self._has_total = isinstance(losses.total, torch.Tensor)
-        away = [tensor for tensor in (losses.total, skipped) if isinstance(tensor, torch.Tensor)]
+        found = losses._asdict() | {"skipped": skipped}
+        self._away = {key: one for key, one in found.items() if isinstance(one, torch.Tensor)}
+        away = list(self._away.values())
         device = away[0].device
         self._copy = Copy(torch.stack([one.reshape(()).to(device, wide(device)) for one in away]))
-        self._has_skipped = skipped is not None
 
     def land(self) -> Landed:
         """What was sent, after waiting for it if need be."""
-        numbers = self._copy.numbers()
-        total = numbers[0] if self._has_total else self._losses.total
-        return Landed(self._losses._replace(total=total), self._has_skipped and numbers[-1] > 0)
+        numbers = dict(zip(self._away, self._copy.numbers(), strict=True))
+        skipped = numbers.pop("skipped", 0.0) > 0
+        return Landed(self._losses._replace(**numbers), skipped)
 
 
 def depart(losses: Losses, skipped: torch.Tensor | None) -> Landed | Flight:
     """Send the losses to the host, where those of a host already are."""
-    if isinstance(losses.total, torch.Tensor) or not (skipped is None or is_host(skipped)):
+    is_away = any(isinstance(one, torch.Tensor) for one in losses)
+    if is_away or not (skipped is None or is_host(skipped)):
         return Flight(losses, skipped)
     return Landed(losses, skipped is not None and bool(skipped > 0))
 

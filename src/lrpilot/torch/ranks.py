@@ -8,12 +8,12 @@ from typing import Literal, cast
 import torch
 import torch.distributed as dist
 
-from lrpilot.torch.losses import NOTHING, Copy, Landed, Losses, is_host, wide
+from lrpilot.torch.losses import AMOUNTS, NOTHING, Copy, Landed, Losses, is_host, wide
 
 How = Literal["mean", "first", "given"]
 
 FINGERPRINTS = 2**20  # sums of their squares over thousands of ranks are exact in doubles
-SKIPPED = 6  # its place in a row
+SKIPPED = AMOUNTS  # its place in a row
 
 
 def ranks_of(how: How, group: dist.ProcessGroup | None, device: torch.device) -> Ranks | None:
@@ -40,16 +40,22 @@ class Ranks:
         agreed: what must be the same on all ranks.
         """
         if not self._counts:
-            losses, skipped = NOTHING, None
-        total, *consumed = losses
+            losses, skipped = NOTHING._replace(alignment=0.0, persistence=0.0), None
+        total, *consumed = losses[:AMOUNTS]
         fingerprint = zlib.crc32(repr(agreed).encode()) % FINGERPRINTS
         away = isinstance(total, torch.Tensor)
-        row = [0.0 if away else total, *consumed, 0.0, self._counts, fingerprint, fingerprint**2]
+        told = losses[AMOUNTS:]
+        known = [0.0 if isinstance(one, torch.Tensor) else one for one in told]
+        end = [self._counts, fingerprint, fingerprint**2]
+        row = [0.0 if away else total, *consumed, 0.0, *known, *end]
         on_accelerator = self._device.type != "cpu"
         sent = torch.tensor(row, dtype=wide(self._device), pin_memory=on_accelerator)
         sent = sent.to(self._device, non_blocking=True)
         if isinstance(total, torch.Tensor):
             sent[0].copy_(total)
+        for at, one in enumerate(told, start=SKIPPED + 1):
+            if isinstance(one, torch.Tensor):
+                sent[at].copy_(one)
         if skipped is not None:
             sent[SKIPPED].copy_(skipped.reshape(()))
         return Reduction(sent, self._group)
@@ -69,7 +75,9 @@ class Reduction:
         Raises ValueError, on each, if they have come apart.
         """
         self._copy = self._copy or self._reduced()
-        *sums, skipped, counted, fingerprints, squares = self._copy.numbers()
+        *sums, skipped, alignment, persistence, counted, fingerprints, squares = (
+            self._copy.numbers()
+        )
         if self._ranks * squares != fingerprints**2:  # equal only if all fingerprints are
             raise ValueError(
                 "the ranks have come apart: their schedules are not in the same state (steps, "
@@ -78,7 +86,8 @@ class Reduction:
             )
         losses = Losses(*sums)
         epochs, seconds = losses.epochs / counted, losses.seconds / counted
-        return Landed(losses._replace(epochs=epochs, seconds=seconds), skipped > 0)
+        told = {"alignment": alignment / counted, "persistence": persistence / counted}
+        return Landed(losses._replace(epochs=epochs, seconds=seconds, **told), skipped > 0)
 
     def _reduced(self) -> Copy:
         self._work.wait()

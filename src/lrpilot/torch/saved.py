@@ -50,6 +50,7 @@ class Saved(NamedTuple):
     in_flight: list[Landed]
     trial: Trial | None
     log: DecisionLog
+    gradients: dict[str, Any] | None = None
 
 
 def to_data(schedule: Schedule[Any], saved: Saved) -> dict[str, Any]:
@@ -83,20 +84,22 @@ def from_data(schedule: Schedule[Any], data: object) -> Saved:
             f"same scheduler saved"
         )
     state = unpack(schedule, data.get("state", {}))
-    missing = [field for field in Saved._fields if field not in data]
+    fields = [field for field in Saved._fields if field in data]
+    missing = set(Saved._fields).difference(fields, Saved._field_defaults)
     if missing:
-        raise ValueError(f"the state is damaged: it has no {', '.join(missing)}")
-    saved = Saved(**{field: data[field] for field in Saved._fields})
+        raise ValueError(f"the state is damaged: it has no {', '.join(sorted(missing))}")
+    saved = Saved(**{field: data[field] for field in fields})
     sound = {
         "steps": _is_count(saved.steps, least=-1),
         "lag": saved.lag is None or _is_count(saved.lag),
         "in_flight": isinstance(data["in_flight"], list),
+        "gradients": isinstance(data.get("gradients"), dict | None),
         **{at: _are_rates(getattr(saved, at)) for at in ("initial_lrs", "base_lrs", "lrs")},
         **{at: isinstance(getattr(saved, at), bool) for at in Saved._fields if at[:3] == "is_"},
     }
     for field, is_sound in sound.items():
         if not is_sound:
-            raise ValueError(f"the state is damaged: {field} is {data[field]!r}")
+            raise ValueError(f"the state is damaged: {field} is {data.get(field)!r}")
     if not len(saved.initial_lrs) == len(saved.base_lrs) == len(saved.lrs):
         raise ValueError("the state is damaged: it has rates of different numbers of groups")
     return saved._replace(

@@ -13,7 +13,7 @@ from torch.func import vmap
 from lrpilot.bench.batched.hypergradient import Hypergradient, Per
 from lrpilot.bench.batched.optimizers import Adam, BatchedOptimizer, Momentum, RMSprop
 from lrpilot.bench.batched.schedules import Scales
-from lrpilot.bench.batched.stacks import Stack, drawn, gradients, held_out, stacked
+from lrpilot.bench.batched.stacks import Stack, drawn, flattened, gradients, held_out, stacked
 from lrpilot.bench.perturbations import PERTURBATIONS, Moment
 from lrpilot.bench.trial import Outcome, Progress, Trial, evaluation_steps
 from lrpilot.optimizers.packaged import HYPER_LRS, MOMENTUM, WEIGHT_DECAY
@@ -21,6 +21,7 @@ from lrpilot.schedules import named_schedule
 from lrpilot.schedules.checks import check_known
 from lrpilot.tasks import Problem, TrainingTask, find_task
 from lrpilot.tasks.protocol import Split
+from lrpilot.torch.gradients import GradientWindows, Told
 
 # Parameters of all runs of a program together: their moments then stay near the processor.
 ROOM = 600_000
@@ -101,6 +102,7 @@ class _Program:
             [named_schedule(trial.schedule, self.total_steps, trial.lr) for trial in trials],
             self.total_steps,
         )
+        self.windows: GradientWindows | None = None
         self.perturbation = PERTURBATIONS[first.perturbation].make(seeds, self.total_steps)
         self.evaluate_at = evaluation_steps(self.total_steps)
         self.loss = vmap(self.problem.loss)
@@ -119,6 +121,7 @@ class _Program:
         shown = losses.double()
         with torch.no_grad():
             shown, found = self.perturbation.gradients(shown, found, self.values, moment)
+            told = self._told(found)
             lrs = self.perturbation.rates(self.base_lrs * self.scales.current(), moment)
             self.optimizer.update(self.values, found, lrs.float())
             self.perturbation.values(self.values, moment)
@@ -132,8 +135,12 @@ class _Program:
         if not bool(healthy.all()):
             for row in (~healthy).nonzero().flatten().tolist():
                 self.outcomes[self.at[row]].status = "diverged"
-            shown, evaluations = self._keep(healthy.nonzero().flatten(), shown, evaluations)
-        self.scales.update(shown, evaluations)
+            rows = healthy.nonzero().flatten()
+            shown, evaluations = self._keep(rows, shown, evaluations)
+            told = told and Told(*(one[rows] for one in told))
+        self.scales.update(shown, evaluations, told)
+        if self.windows is not None:
+            self.windows.turn(self.scales.decided)
 
     def evaluate(self, step: int) -> Tensor:
         """Validation losses (runs,) after ``step``, which every outcome records."""
@@ -150,6 +157,14 @@ class _Program:
             outcome = self.outcomes[self.at[row]]
             outcome.validation_loss, outcome.test_loss = outcome.evaluations[-1][1], loss
 
+    def _told(self, found: Stack) -> Told | None:
+        """What the gradients show, if any schedule reads it."""
+        if not self.scales.reads_gradients:
+            return None
+        flat = flattened(found)
+        self.windows = self.windows or GradientWindows(flat)
+        return self.windows.take(flat)
+
     def _held_out(self, split: Split) -> Tensor:
         return held_out(self.problem, {**self.values, **self.fixed}, split, EVALUATED_AT_ONCE)
 
@@ -164,6 +179,8 @@ class _Program:
         self.optimizer.keep(rows)
         self.scales.keep(rows)
         self.perturbation.keep(rows)
+        if self.windows is not None:
+            self.windows.keep(rows)
         return shown[rows], None if evaluations is None else evaluations[rows]
 
 

@@ -16,6 +16,8 @@ from torch import Tensor
 from lrpilot.schedules import OpenLoop, Schedule, Signal
 from lrpilot.schedules.greedy import Greedy, NoiseGreedy
 from lrpilot.schedules.greedy.arrays import packed, update
+from lrpilot.schedules.protocol import decisions_of
+from lrpilot.torch.gradients import READ, Told
 
 # The twin costs some 250 tensor operations a step, as many as so many runs on Python floats.
 TWINS_PAY = 1000
@@ -26,6 +28,8 @@ class Scales:
 
     def __init__(self, schedules: Sequence[Schedule[Any]], total_steps: int) -> None:
         self.scales = torch.ones(len(schedules), dtype=torch.float64)
+        self.decided = torch.zeros(len(schedules), dtype=torch.bool)  # runs, in the last step
+        self.reads_gradients = any(not set(READ).isdisjoint(one.needs) for one in schedules)
         self.steps = 0
         kinds = [_kind(schedule) for schedule in schedules]
         self.tabled = [row for row, kind in enumerate(kinds) if kind is OpenLoop]
@@ -47,24 +51,30 @@ class Scales:
         """The scales for the next step."""
         return self.scales
 
-    def update(self, losses: Tensor, evaluations: Tensor | None) -> None:
-        """Take in the losses (runs,) of a step, and the validation losses if there are any."""
+    def update(self, losses: Tensor, evaluations: Tensor | None, told: Told | None = None) -> None:
+        """Take in the losses (runs,) of a step, and validation losses and gradients if told."""
         self.steps += 1
         for twins in self.twins:
             twins.state = update(twins.rule, twins.state, losses[twins.rows], torch)
         if self.others:
             shown = losses.tolist()
             validation = None if evaluations is None else evaluations.tolist()
+            aligned, persisted = ([], []) if told is None else (one.tolist() for one in told)
             for row, (schedule, state) in self.others.items():
                 evaluation = math.nan if validation is None else validation[row]
                 signal = Signal(shown[row], evaluation=evaluation)
-                self.others[row] = schedule, schedule.update(state, signal)
+                if told is not None:
+                    signal = signal._replace(alignment=aligned[row], persistence=persisted[row])
+                after = schedule.update(state, signal)
+                self.others[row] = schedule, after
+                if told is not None:
+                    self.decided[row] = decisions_of(after) != decisions_of(state)
         self._read()
 
     def keep(self, rows: Tensor) -> None:
         """Forget all runs but these, whose places close up."""
         place = {row: at for at, row in enumerate(rows.tolist())}
-        self.scales = self.scales[rows]
+        self.scales, self.decided = self.scales[rows], self.decided[rows]
         self.table = self.table[:, [at for at, row in enumerate(self.tabled) if row in place]]
         self.tabled = [place[row] for row in self.tabled if row in place]
         for twins in self.twins:

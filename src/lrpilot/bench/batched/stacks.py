@@ -50,6 +50,11 @@ def gradients(
     return losses.detach(), dict(zip(values, found, strict=True))
 
 
+def flattened(stack: Stack) -> Tensor:
+    """Each run's values as one row: (runs, numbers)."""
+    return torch.cat([value.flatten(1) for value in stack.values()], dim=1)
+
+
 def held_out(problem: Problem, values: Stack, split: Split, at_once: int) -> Tensor:
     """The losses on a held-out split (runs,), in float64, so many runs at a time."""
 

@@ -23,6 +23,7 @@ from lrpilot.schedules import Schedule, Signal, named_schedule
 from lrpilot.schedules.checks import check_known
 from lrpilot.schedules.decisions import DecisionLog, is_number
 from lrpilot.schedules.explanation import Replay, explain, replay
+from lrpilot.torch.gradients import READ
 
 SQLITE = b"SQLite format 3\0"
 TORCH = (b"PK", b"\x80")  # a zip archive since torch 1.6, a bare pickle before
@@ -284,7 +285,10 @@ def _verdict(trial: Trial, outcome: Outcome, found: Replay, differs: float) -> s
     if math.isinf(differs):
         return f"{what}: the replayed rates equal all {len(outcome.rates):,} stored ones"
     total_steps = trial.total_steps or NOMINAL_STEPS
-    if trial.settings == repr(named_schedule(trial.schedule, total_steps, trial.lr)):
+    schedule = named_schedule(trial.schedule, total_steps, trial.lr)
+    if not set(READ).isdisjoint(schedule.needs):
+        why = "the schedule read gradients too, which are not stored"
+    elif trial.settings == repr(schedule):
         why = (
             "the training set its rates itself, or its schedule saw more losses than are stored, "
             "or saw them later, as it does those of a device"

@@ -150,7 +150,7 @@ class Tested:
     def __init__(self, runs: Runs) -> None:
         self.runs = runs
         self.count, self.total_steps = runs.count, runs.total_steps
-        self.step, self.alignment = runs.step, runs.alignment
+        self.step, self.told, self.turn = runs.step, runs.told, runs.turn
 
     def measure(self) -> Floats:
         """The loss on the test split."""

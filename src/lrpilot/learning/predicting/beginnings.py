@@ -56,7 +56,7 @@ def shown(losses: Sequence[float]) -> list[float]:
     """
     size = len(losses) // WINDOWS
     windows = [np.asarray(losses[at * size : (at + 1) * size]) for at in range(WINDOWS)]
-    made = [closed(size, float(x.sum()), float(np.square(np.diff(x)).sum()), 1.0) for x in windows]
+    made = [closed(size, float(x.sum()), float(np.square(np.diff(x)).sum())) for x in windows]
     seen = begun(made[0])
     for window in made[1:]:
         seen = seen_with(seen, window, Numbers)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-VERSION = 1
+VERSION = 2
 """Rises with every change that alters a feature; a policy is for one version."""
 
 NAMES = (
@@ -25,7 +25,15 @@ NAMES = (
     "noise growth",
     "level",
     "alignment",
+    "persistence",
+    "certainty",
 )
+
+OF_GRADIENTS = {"alignment": ("alignment",), "persistence": ("persistence", "certainty")}
+"""The features that need each field of a `Signal` but its loss."""
+
+NOTHING = (0.0,) * len(NAMES)
+"""The features before the first step."""
 
 FAST, SLOW = 0.5, 0.15  # weights of the newest window in the moving averages
 LEAST_ALIGNMENT = 0.01
@@ -51,8 +59,10 @@ class Window(NamedTuple):
 
     mean: Number
     noise: Number  # standard deviation of a loss: from differences of successive ones, not a trend
-    alignment: Number  # mean; 1 where it is not known
     size: int
+    alignment: Number = 1.0  # mean; 1 where it is not known
+    persistence: Number = 0.0  # mean; 0 where it is not known
+    certainty: Number = 0.0  # how many standard errors that is
 
 
 class Seen(NamedTuple):
@@ -67,17 +77,20 @@ class Seen(NamedTuple):
     noise_slow: Number = 0.0
     before: Number = 0.0  # the window before the last
     alignment: Number = 1.0  # fast average
+    persistence: Number = 0.0  # of the last window
+    certainty: Number = 0.0
 
 
 def begun(window: Window) -> Seen:
     """What the first window shows."""
-    mean, noise, alignment, _ = window
-    return Seen(mean, mean, mean, mean, mean, noise, noise, mean, alignment)
+    mean, noise, _, alignment, persistence, certainty = window
+    losses = mean, mean, mean, mean, mean, noise, noise, mean
+    return Seen(*losses, alignment, persistence, certainty)
 
 
 def seen_with(seen: Seen, window: Window, xp: Any) -> Seen:
     """``seen``, and one window more."""
-    mean, noise, alignment, _ = window
+    mean, noise, _, alignment, persistence, certainty = window
     fast = seen.fast + FAST * (mean - seen.fast)
     return Seen(
         first=seen.first,
@@ -89,6 +102,8 @@ def seen_with(seen: Seen, window: Window, xp: Any) -> Seen:
         noise_slow=seen.noise_slow + SLOW * (noise - seen.noise_slow),
         before=seen.last,
         alignment=seen.alignment + FAST * (alignment - seen.alignment),
+        persistence=persistence,
+        certainty=certainty,
     )
 
 
@@ -124,6 +139,8 @@ def features(
         between(logarithm(noise / xp.maximum(seen.noise_slow, tiny), xp), -2.0, 2.0, xp),
         between(xp.log((abs(seen.fast) + tiny) / (abs(seen.first) + tiny)) / 3, -2.0, 2.0, xp),
         xp.log(xp.maximum(seen.alignment, LEAST_ALIGNMENT)) / 2,
+        between(seen.persistence, -2.0, 2.0, xp),
+        squashed(seen.certainty, xp),
     )
 
 

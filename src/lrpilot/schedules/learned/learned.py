@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self, cast
 
 from lrpilot.schedules.checks import check_count
 from lrpilot.schedules.learned.features import (
+    NOTHING,
     Numbers,
     Seen,
     Window,
@@ -31,6 +32,33 @@ FALLING_BACK = 0.5  # of the offset is left at each decision once the policy is 
 LARGEST = 1e140  # beyond this a loss counts as not finite: the sums of a window must not overflow
 
 
+class Sums(NamedTuple):
+    """Of what a window's gradients told: floats, or arrays (runs,)."""
+
+    total: Any = 0.0
+    squares: Any = 0.0
+    count: Any = 0
+
+    def plus(self, number: Any, count: Any = 1) -> Sums:
+        """These, and one more number; or 0, and a count of 0, where it is not known."""
+        return Sums(self.total + number, self.squares + number * number, self.count + count)
+
+    def mean(self, xp: Any, unknown: float = 0.0) -> Any:
+        """Their mean, ``unknown`` if there is none."""
+        return self.total / xp.maximum(self.count, 1) + unknown * (self.count == 0)
+
+    def certainty(self, xp: Any) -> Any:
+        """How many standard errors their mean is; 0 for fewer than two."""
+        count = xp.maximum(self.count, 2)
+        mean = self.total / count
+        variance = abs(self.squares - self.total * mean) / (count - 1)
+        error = (variance / count) ** 0.5 + 1e-6 * abs(mean) + 1e-30
+        return mean / error * (self.count > 1)
+
+
+UNTOLD = Sums()
+
+
 class LearnedState(NamedTuple):
     """What a policy's schedule remembers."""
 
@@ -47,8 +75,8 @@ class LearnedState(NamedTuple):
     total: float = 0.0
     squares: float = 0.0  # of differences between successive losses
     loss: float = 0.0  # the last one
-    aligned: float = 0.0  # sum of the alignments that are known
-    alignments: int = 0
+    aligned: Sums = UNTOLD
+    persisted: Sums = UNTOLD
     seen: Seen = Seen()
 
 
@@ -86,7 +114,7 @@ class Learned:
         if self.total_steps is not None:
             check_count("total_steps", self.total_steps, least=1, cure="count the optimizer steps")
         policy = load_policy(self.policy)
-        needs = ("loss", "alignment") if policy.sees_alignment else ("loss",)
+        needs = ("loss", *policy.sees)
         found = {"policy": policy, "needs": needs, "base": BASES[policy.base]}
         for name, value in (found | {"limit": policy.action.limit}).items():
             object.__setattr__(self, name, value)
@@ -102,8 +130,12 @@ class Learned:
         return longer, state._replace(scale=scale, reason="plan", until=until)
 
     def init(self) -> LearnedState:
-        """State before the first step."""
-        return LearnedState(self.base_at(0), until=window_after(0, self.total_steps))
+        """State before the first step, at a rate that the policy decides having seen nothing."""
+        policy = cast("Policy", self.policy)
+        action = policy.act(NOTHING)
+        offset = policy.moved(0.0, action)
+        until = window_after(0, self.total_steps)
+        return LearnedState(self._scale(0, offset), offset=offset, action=action, until=until)
 
     def base_at(self, step: int) -> float:
         """The scale of the base schedule at optimizer step ``step``, counted from 0."""
@@ -119,13 +151,15 @@ class Learned:
             return state._replace(scale=scale, reason="ignore", step=step)
         # By position, since `_replace` would double the cost of a step.
         (_, _, _, offset, action, trusted, decisions, until) = state[:8]
-        losses, total, squares, last, aligned, alignments, seen = state[8:]
+        losses, total, squares, last, aligned, persisted, seen = state[8:]
         if losses:
             squares += (loss - last) ** 2
         # The first step has no step before it, whatever is said of its gradient.
         if step > 1 and "alignment" in self.needs and -2 < signal.alignment < 2:
-            aligned, alignments = aligned + float(signal.alignment), alignments + 1
-        window = (losses + 1, total + loss, squares, loss, aligned, alignments, seen)
+            aligned = aligned.plus(float(signal.alignment))
+        if decisions and "persistence" in self.needs and abs(signal.persistence) < LARGEST:
+            persisted = persisted.plus(float(signal.persistence))
+        window = (losses + 1, total + loss, squares, loss, aligned, persisted, seen)
         past = (scale, "plan", step, offset, action, trusted, decisions, until)
         state = tuple.__new__(LearnedState, (*past, *window))
         return self._decided(state, step) if step >= until else state
@@ -137,8 +171,8 @@ class Learned:
     def _decided(self, state: LearnedState, step: int) -> LearnedState:
         """State with the offset that holds from now on, and a new window."""
         policy = cast("Policy", self.policy)
-        alignment = state.aligned / state.alignments if state.alignments else 1.0
-        window = closed(state.losses, state.total, state.squares, alignment)
+        sums = state.losses, state.total, state.squares, state.aligned, state.persisted
+        window = closed(*sums, Numbers)
         seen = seen_with(state.seen, window, Numbers) if state.decisions else begun(window)
         trusted = bool(state.trusted) and not has_lost_everything(seen, Numbers)
         if trusted:
@@ -174,10 +208,24 @@ def window_after(step: int, total_steps: int | None) -> int:
     return max(round(min(max(GROWTH * step, SHORTEST * horizon), longest)), LEAST)
 
 
-def closed(count: int, total: Any, squares: Any, alignment: Any) -> Window:
+def closed(
+    count: int,
+    total: Any,
+    squares: Any,
+    aligned: Sums = UNTOLD,
+    persisted: Sums = UNTOLD,
+    xp: Any = Numbers,
+) -> Window:
     """The window of ``count`` losses, floats or arrays, with this sum and these squares.
 
     With one loss, as the last window may have, the noise is taken for 0.
     """
     noise = (squares / (2 * max(count - 1, 1))) ** 0.5
-    return Window(total / count, noise, alignment, count)
+    return Window(
+        total / count,
+        noise,
+        count,
+        aligned.mean(xp, unknown=1.0),
+        persisted.mean(xp),
+        persisted.certainty(xp),
+    )

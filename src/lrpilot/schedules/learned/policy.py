@@ -104,9 +104,13 @@ class Policy:
                 )
 
     @cached_property
-    def sees_alignment(self) -> bool:
-        """Whether any weight reads the alignment of gradients, which costs something to collect."""
-        return bool(self.weights[0][features.NAMES.index("alignment")].any())
+    def sees(self) -> tuple[str, ...]:
+        """The fields of a `Signal` that any weight reads, but for the loss; they cost something."""
+        first = self.weights[0]
+        fields = features.OF_GRADIENTS.items()
+        return tuple(
+            name for name, read in fields if first[[*map(features.NAMES.index, read)]].any()
+        )
 
     @cached_property
     def _layers(self) -> list[tuple[Array, Array]]:
