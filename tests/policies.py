@@ -11,11 +11,11 @@ from lrpilot.schedules.learned.features import NAMES
 
 
 def random_policy(*hidden: int, seed: int = 0, kind: str = "steps", **settings) -> Policy:
-    """Large weights, so that actions are large and of either sign; none for the alignment."""
+    """Large weights, so that actions are large and of either sign; none for what gradients tell."""
     rng = np.random.default_rng(seed)
     sizes = [len(NAMES), *hidden, 1]
     weights = [rng.normal(size=shape) for shape in itertools.pairwise(sizes)]
-    weights[0][NAMES.index("alignment")] = 0
+    weights[0][NAMES.index("alignment") :] = 0
     return Policy(
         name="random",
         weights=tuple(weights),

@@ -51,7 +51,8 @@ def test_one_seed_makes_one_episode(make):
     (one, first), (same, again), (other, _) = play(3), play(3), play(4)
     np.testing.assert_array_equal(one, same)
     assert first == again
-    assert not np.array_equal(one[0], other[0])
+    assert not np.array_equal(one[1], other[1])
+    assert not one[0].any(), "before the first step nothing has been seen"
 
 
 @every_environment
@@ -97,8 +98,11 @@ class Exploding:
         self.gone |= scales > 10
         return np.where(self.gone, np.nan, 1 / self.at)
 
-    def alignment(self):
+    def told(self):
         return None
+
+    def turn(self):
+        pass
 
     def measure(self):
         return np.where(self.gone, np.nan, 1.0 / max(self.at, 1))
@@ -130,7 +134,7 @@ def test_the_vectorised_form_draws_the_next_stack_when_one_is_over():
         if done.any():
             break
     assert done.all()
-    assert first.shape == seen.shape == (16, 11)
+    assert first.shape == seen.shape == (16, 13)
     np.testing.assert_allclose([info["episode"]["r"] for info in infos], returns, rtol=1e-4)
     assert all(info["TimeLimit.truncated"] is False for info in infos)
     assert not np.array_equal(infos[0]["terminal_observation"], seen[0])

@@ -18,8 +18,8 @@ from policies import random_policy
 class Recorded:
     """Runs whose losses (steps, runs) are known beforehand, whatever the rates."""
 
-    def __init__(self, losses, alignments=None):
-        self.losses, self.alignments = np.asarray(losses, dtype=float), alignments
+    def __init__(self, losses, told=None):
+        self.losses, self.given = np.asarray(losses, dtype=float), told
         self.total_steps, self.count = self.losses.shape
         self.scales = []
 
@@ -27,8 +27,11 @@ class Recorded:
         self.scales.append(np.broadcast_to(scales, self.count))
         return self.losses[len(self.scales) - 1]
 
-    def alignment(self):
-        return None if self.alignments is None else self.alignments[len(self.scales) - 1]
+    def told(self):
+        return None if self.given is None else self.given[:, len(self.scales) - 1]
+
+    def turn(self):
+        pass
 
     def measure(self):
         return self.losses[-1]
@@ -46,11 +49,11 @@ def courses(total_steps: int, seed: int) -> np.ndarray:
     return np.vstack([np.array(means) + noise, np.full(total_steps, 2.0)]).T
 
 
-def check_twins(policy: Policy, losses: np.ndarray, alignments=None) -> list[list[str]]:
+def check_twins(policy: Policy, losses: np.ndarray, told=None) -> list[list[str]]:
     """Both decide the same at each step; the reasons of each run."""
-    runs = Recorded(losses, alignments)
+    runs = Recorded(losses, told)
     episodes = Episodes(runs, policy.base, policy.action)
-    decided = {episodes.step: episodes.offsets}
+    decided = {}
     while not episodes.over:
         decided[episodes.step] = None
         episodes.act(np.array([policy.act(tuple(seen)) for seen in episodes.observe()]))
@@ -60,14 +63,17 @@ def check_twins(policy: Policy, losses: np.ndarray, alignments=None) -> list[lis
     for at in range(runs.count):
         states = [learned.init()]
         for step, loss in enumerate(losses[:, at]):
-            alignment = math.nan if alignments is None else alignments[step, at]
-            states.append(learned.update(states[-1], Signal(loss, alignment=alignment)))
+            signal = Signal(loss)
+            if told is not None:
+                alignment, persistence = told[:, step, at]
+                signal = signal._replace(alignment=alignment, persistence=persistence)
+            states.append(learned.update(states[-1], signal))
         scales = [state.scale for state in states[:-1]]
         assert scales == pytest.approx([scales[at] for scales in runs.scales], rel=1e-6)
         pairs = itertools.pairwise(states[:-1])
         at_steps = [after.step for before, after in pairs if after.decisions > before.decisions]
-        assert at_steps == [step for step in decided if step < runs.total_steps]
-        for step in at_steps:
+        assert at_steps == [step for step in decided if 0 < step < runs.total_steps]
+        for step in (0, *at_steps):
             assert states[step].offset == pytest.approx(decided[step][at], abs=1e-6)
         reasons.append([state.reason for state in states])
     return reasons
@@ -93,15 +99,28 @@ def test_both_decide_the_same_on_any_losses(losses, seed):
     check_twins(random_policy(seed=seed), np.array([losses, losses[::-1]]).T)
 
 
-def test_both_read_the_alignment_alike():
+@pytest.mark.parametrize("name", ["alignment", "persistence", "certainty"])
+def test_both_read_what_gradients_tell_alike(name):
     policy = random_policy(6)
     first, *rest = policy.weights
     first = np.array(first)
-    first[NAMES.index("alignment")] = 3.0
+    first[NAMES.index(name)] = 3.0
     settings = {"biases": policy.biases, "action": policy.action}
     reading = Policy(name="reading", weights=(first, *rest), **settings)
-    alignments = np.random.default_rng(0).uniform(-1, 1, size=(200, 7))
-    check_twins(reading, courses(200, seed=2), alignments)
-    blind = run(Learned(200, policy), courses(200, seed=2)[:, 0])
-    seeing = run(Learned(200, reading), courses(200, seed=2)[:, 0])
-    assert [state.offset for state in blind] == [state.offset for state in seeing], "1 is ln 0"
+    told = np.random.default_rng(0).uniform(-1, 1, size=(2, 200, 7))
+    told[:, :, 3] = np.nan
+    told[1, 90:, 2] = np.nan
+    losses = courses(200, seed=2)
+    check_twins(reading, losses, told)
+    blind = run(Learned(200, policy), losses[:, 0])
+    assert blind == run(Learned(200, reading), losses[:, 0]), "untold is 0"
+    seeing = last_of(Learned(200, reading), [(0.1, 0.3), (0.1, 0.5)] * 5)
+    assert seeing != last_of(Learned(200, reading), [(math.nan, math.nan)] * 10)
+
+
+def last_of(learned: Learned, told):
+    state = learned.init()
+    for alignment, persistence in told:
+        signal = Signal(1.0)._replace(alignment=alignment, persistence=persistence)
+        state = learned.update(state, signal)
+    return state.offset

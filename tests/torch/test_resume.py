@@ -68,6 +68,8 @@ def train(model, optimizer, scheduler, steps: range) -> list[float]:
     return rates
 
 
+OPTIONAL = ("settings", "gradients")  # what older checkpoints lack
+
 OPTIMIZERS = {
     "momentum": lambda model: optim.SGD(model.parameters(), lr=0.05, momentum=0.9),
     "AdamW": lambda model: optim.AdamW(model.parameters(), lr=5e-3),
@@ -153,7 +155,7 @@ def without(key: str):
         lambda state: state | {"trial": state["trial"] | {"log": {}}},
         lambda state: state | {"log": None},
         lambda state: state | {"log": state["log"] | {"steps": -1}},
-        *(without(key) for key in greedy_lr(sgd(0.1)).state_dict() if key != "settings"),
+        *(without(key) for key in greedy_lr(sgd(0.1)).state_dict() if key not in OPTIONAL),
         lambda state: ScheduledLR(sgd(0.1), OpenLoop(Constant(), 9)).state_dict(),
         lambda state: CosineAnnealingLR(sgd(0.1), 9).state_dict(),
     ],

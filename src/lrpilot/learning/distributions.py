@@ -17,13 +17,13 @@ from lrpilot.learning.paired import Draw
 from lrpilot.schedules.learned.policy import Action
 
 KINDS = ("nmf", "net")
-VERSION = 2
+VERSION = 3
 """Rises with every change that alters what a seed trains on."""
 
 BASE_OF: Mapping[str, str] = {"nmf": "cosine", "net": "warmup-linear"}
 ACTION_OF: Mapping[str, Action] = {
     "nmf": Action(kind="steps", size=0.5, limit=4.5),
-    "net": Action(kind="steps", size=math.log(1.6), limit=math.log(50)),
+    "net": Action(kind="steps", size=math.log(2.5), limit=math.log(100)),
 }
 UNSEEN_OF: Mapping[str, tuple[str, ...]] = {"nmf": ("persistence", "certainty"), "net": ()}
 """Features that the runs of a kind do not show; left alone, they would get arbitrary weights."""

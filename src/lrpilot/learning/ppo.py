@@ -21,7 +21,7 @@ from lrpilot.schedules.learned.policy import Action, Policy
 DECISIONS = 64  # of each run between two updates: about one episode
 EVERY = 6  # decisions from one measurement to the next
 STACKS = 8  # of problems at once: an update that sees one setting alone forgets the others
-DISCOUNT = 0.995  # per decision; at 0.99 the rate falls too early, at 1 hardly ever
+DISCOUNT = 0.999  # per decision; at 0.99 the rate falls too early, at 1 hardly ever
 
 
 class Update(NamedTuple):
@@ -67,7 +67,7 @@ def improve(
             batch_size=max(DECISIONS * env.num_envs // 8, 2),
             n_epochs=8,
             gamma=DISCOUNT,
-            gae_lambda=0.95,
+            gae_lambda=0.97,
             learning_rate=5e-4,
             seed=seed,
             device="cpu",
@@ -75,7 +75,7 @@ def improve(
             policy_kwargs={
                 "net_arch": {"pi": list(hidden), "vf": [32, 32]},
                 "activation_fn": nn.Tanh,
-                "log_std_init": -1.0,
+                "log_std_init": -1.3,
             },
         )
         _begin_at_base(learner)

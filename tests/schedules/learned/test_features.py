@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lrpilot.schedules.learned.features import NAMES, Numbers, begun, features, seen_with
-from lrpilot.schedules.learned.learned import closed
+from lrpilot.schedules.learned.learned import Sums, closed
 
 moderate = st.integers(1, 4000).map(lambda n: n / 8)
 awkward = st.sampled_from([0.0, 1e-320, 1e140, -1e140, 1.0, -1.0])
@@ -22,16 +22,23 @@ def shown(windows, xp=Numbers, scale=1.0, shift=0.0):
     for losses in windows:
         losses = [scale * loss + shift for loss in losses]
         apart = sum((b - a) ** 2 for a, b in itertools.pairwise(losses))
-        total, alignment = math.fsum(losses), 0.3
+        total, told = math.fsum(losses), [0.3, 0.5, 1.0]
+        aligned, persisted = Sums().plus(0.3), Sums()
         if xp is np:
-            total, apart, alignment = (np.full(2, x) for x in (total, apart, alignment))
-        window = closed(len(losses), total, apart, alignment)
+            total, apart, told = (np.tile(x, (2, 1)).T for x in (total, apart, told))
+            total, apart = total[0], apart[0]
+        for one in told:
+            persisted = persisted.plus(one)
+        window = closed(len(losses), total, apart, aligned, persisted, xp)
         seen = begun(window) if seen is None else seen_with(seen, window, xp)
     return dict(zip(NAMES, features(seen, 3, 0.5, 0.1, -0.2, xp), strict=True))
 
 
 def test_a_course_worked_by_hand():
-    """Averages 3 (fast) and 3.7 (slow), noise √½, gained 1, standard error √⅓."""
+    """Averages 3 (fast) and 3.7 (slow), noise √½, gained 1, standard error √⅓.
+
+    The persistences 0.3, 0.5 and 1 have the mean 0.6 and the variance 0.13.
+    """
     assert shown([[4.5, 3.5], [2.5, 1.5]]) == pytest.approx(
         {
             "progress": 0.5,
@@ -45,7 +52,10 @@ def test_a_course_worked_by_hand():
             "noise growth": 0.0,
             "level": math.log(3 / 4) / 3,
             "alignment": math.log(0.3) / 2,
-        }
+            "persistence": 0.6,
+            "certainty": math.log(1 + 0.6 / math.sqrt(0.13 / 3)),
+        },
+        rel=1e-5,
     )
 
 
@@ -82,3 +92,28 @@ def test_many_runs_see_what_one_does(windows):
     one, many = shown(windows), shown(windows, xp=np)
     for name, feature in one.items():
         assert np.broadcast_to(many[name], 2) == pytest.approx([feature] * 2, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("told", "mean", "certainty"),
+    [
+        ([], 0, 0),
+        ([0.7], 0.7, 0),
+        ([0.0, 0.0], 0, 0),
+        ([1.0, 3.0], 2, 2),
+        ([-1.0, -3.0], -2, -2),
+        ([0.5] * 9, 0.5, 1e6),
+    ],
+)
+def test_a_mean_is_as_certain_as_its_standard_error_says(told, mean, certainty):
+    sums = Sums()
+    for one in told:
+        sums = sums.plus(one)
+    assert sums.mean(Numbers) == mean
+    assert sums.certainty(Numbers) == pytest.approx(certainty, rel=1e-4)
+    many = Sums()
+    for one in [*told, math.nan]:
+        known = np.array([math.isfinite(one), False])
+        many = many.plus(np.where(known, one, 0.0), known)
+    assert np.broadcast_to(many.mean(np, unknown=1.0), 2).tolist() == [mean if told else 1.0, 1.0]
+    assert many.certainty(np) == pytest.approx([sums.certainty(Numbers), 0], rel=1e-6)

@@ -3,8 +3,6 @@
 import itertools
 import json
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -17,14 +15,12 @@ from lrpilot.schedules import (
     Constant,
     Guard,
     Learned,
-    Linear,
     OpenLoop,
     Policy,
     Signal,
     cool_down,
     cooldown,
     extend,
-    load_policy,
     pack,
     phase,
     preview,
@@ -32,6 +28,7 @@ from lrpilot.schedules import (
     warmup,
 )
 from lrpilot.schedules.explanation import explain, replay
+from lrpilot.schedules.learned.features import NAMES
 from lrpilot.schedules.learned.policy import BASES
 from policies import random_policy, still_policy
 
@@ -95,7 +92,9 @@ def test_a_window_without_a_loss_ends_with_the_first_one():
 
 
 def test_it_falls_back_to_the_base_when_the_losses_are_back_above_their_start():
-    states = run(STEPS, LOST)
+    policy = random_policy()
+    raising = Policy(name="high", weights=policy.weights, biases=([50.0],), action=policy.action)
+    states = run(Learned(200, raising), LOST)
     given_up = next(at for at, state in enumerate(states) if not state.trusted)
     assert states[given_up].reason == "fallback"
     assert not any(
@@ -225,46 +224,37 @@ def test_decisions_are_logged_with_the_action_and_the_losses():
         assert facts["offset"] == pytest.approx(state.offset, rel=1e-5)
 
 
-def test_a_policy_that_reads_the_alignment_asks_for_it():
+def reading(name: str) -> Learned:
+    """Like `STEPS`, but for one feature that has a weight."""
     policy = random_policy()
     weights = np.array(policy.weights[0])
-    weights[-1] = 1
-    reading = Learned(100, Policy(name="reading", weights=(weights,), biases=policy.biases))
-    assert (STEPS.needs, reading.needs) == (("loss",), ("loss", "alignment"))
-    before = run(reading, [2.0] * 7)[-1]
-    for alignment, seen in [(0.5, 1), (math.nan, 0), (math.inf, 0), (-1.0, 1)]:
-        after = reading.update(before, Signal(2.0, alignment=alignment))
-        assert after.seen.alignment == (1 + alignment) / 2 if seen else 1.0
-        assert STEPS.update(STEPS.init(), Signal(2.0, alignment=alignment)).alignments == 0
+    weights[NAMES.index(name)] = 1
+    return Learned(200, Policy(name="reading", weights=(weights,), biases=policy.biases))
 
 
-def test_settings_are_checked_and_read():
-    with pytest.raises(ValueError, match="total_steps must be at least 1"):
-        Learned(0, random_policy())
-    with pytest.raises(ValueError, match="no policy 'nett'; did you mean 'net'"):
-        Learned(10, "nett")
-    assert Learned(10, "net") == Learned(10) == Learned(10, load_policy("net"))
-    assert Learned(10, random_policy()) != Learned(10, random_policy(seed=1))
-    assert repr(Learned(10, random_policy())).startswith(
-        "Learned(total_steps=10, policy=Policy('random', "
-    )
+def test_a_policy_asks_for_what_it_reads_of_the_gradients():
+    assert STEPS.needs == ("loss",)
+    assert reading("alignment").needs == ("loss", "alignment")
+    assert reading("persistence").needs == reading("certainty").needs == ("loss", "persistence")
 
 
-def test_lrpilot_loads_numpy_when_a_policy_is_asked_for():
-    code = (
-        "import sys, lrpilot, lrpilot.schedules as s; s.named_schedule('cosine', 10);"
-        "print('numpy' in sys.modules); s.Learned; print('numpy' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "True"]
+@pytest.mark.parametrize("name", ["alignment", "persistence"])
+def test_what_is_no_number_in_its_range_is_not_taken_in(name):
+    learned = reading(name)
+    before = run(learned, [2.0] * 5)[-1]
+    for told, counts in [(0.5, 1), (math.nan, 0), (math.inf, 0), (-1.0, 1)]:
+        signal = Signal(2.0)._replace(**{name: told})
+        taken = learned.update(before, signal).aligned
+        taken = learned.update(before, signal).persisted if name == "persistence" else taken
+        assert taken.count == counts
+        assert taken.total == (told if counts else 0)
+        assert STEPS.update(STEPS.init(), signal) == STEPS.update(STEPS.init(), Signal(2.0))
 
 
-def test_without_numpy_a_policy_says_what_is_missing():
-    code = "import sys; sys.modules['numpy'] = None; import lrpilot.schedules as s; s.Learned"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "Learned needs NumPy, which is not installed; pip install numpy" in done.stderr
-
-
-def test_the_base_schedules_are_between_0_and_1():
-    for shape in (*BASES.values(), Linear()):
-        assert all(0 <= shape(u / 100) <= 1 for u in range(101))
+def test_it_decides_before_the_first_step():
+    policy = random_policy()
+    state = Learned(200, policy).init()
+    assert state.action == policy.act((0.0,) * len(NAMES))
+    assert state.offset == policy.moved(0.0, state.action) != 0
+    assert state.scale == pytest.approx(STEPS.base_at(0) * math.exp(state.offset))
+    assert (state.decisions, state.reason) == (0, "plan")

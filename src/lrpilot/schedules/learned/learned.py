@@ -26,7 +26,7 @@ from lrpilot.schedules.protocol import Signal
 # in a run, closer together at its beginning, where a wrong rate has to be put right soon.
 SHORTEST, GROWTH, LONGEST = 1 / 200, 1 / 10, 1 / 40
 LEAST = 4  # losses in a window: of fewer the noise is not known
-BEGINNING, BEGUN = 100, 0.05  # steps of the warm-up, and the base's progress then, there
+BEGINNING, BEGUN = 100, 0.1  # steps of the warm-up, and the base's progress then, there
 UNKNOWN = 2000  # steps of the horizon that windows are measured by where there is none
 FALLING_BACK = 0.5  # of the offset is left at each decision once the policy is not trusted any more
 LARGEST = 1e140  # beyond this a loss counts as not finite: the sums of a window must not overflow

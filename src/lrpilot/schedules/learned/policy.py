@@ -35,8 +35,8 @@ Squash = Literal["tanh", "clip"]
 BASES: Mapping[str, Shape] = {
     "linear": Linear(),
     "cosine": Cosine(),
-    "warmup-linear": WSD(warmup=0.05, decay=0.95, shape=Linear()),
-    "warmup-cosine": WSD(warmup=0.05, decay=0.95, shape=Cosine()),
+    "warmup-linear": WSD(warmup=0.1, decay=0.9, shape=Linear()),
+    "warmup-cosine": WSD(warmup=0.1, decay=0.9, shape=Cosine()),
 }
 """What a policy's actions depart from, by name."""
 
