@@ -36,3 +36,13 @@ def still_policy(*hidden: int, **settings) -> Policy:
         biases=(*biases, np.zeros_like(bias)),
         **settings,
     )
+
+
+def reading_policy(*hidden: int, seed: int = 0, **settings) -> Policy:
+    """Like `random_policy`, with weights for what gradients tell."""
+    policy = random_policy(*hidden, seed=seed, **settings)
+    first, *rest = policy.weights
+    first = np.array(first)
+    first[NAMES.index("alignment") :] = np.random.default_rng(seed).normal(size=(3, first.shape[1]))
+    parts = {"biases": policy.biases, "action": policy.action, "base": policy.base}
+    return Policy(name="reading", weights=(first, *rest), **parts)

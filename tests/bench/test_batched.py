@@ -12,7 +12,10 @@ from lrpilot.bench.batched.schedules import TWINS_PAY, Scales
 from lrpilot.bench.engines.engine import Engine, batches
 from lrpilot.bench.suite import OPTIMIZERS
 from lrpilot.schedules import Signal, named_schedule
+from lrpilot.schedules.learned.policy import as_tensors
+from lrpilot.schedules.learned.tensor_file import write_tensors
 from lrpilot.tasks import TASKS
+from policies import random_policy, reading_policy
 
 BATCHABLE = [name for name, task in TASKS.items() if task.batchable]
 
@@ -171,3 +174,19 @@ def test_worker_processes_finish_every_trial_and_a_failure_stays_in_its_batch():
     assert {outcomes[trial].status for trial in good} == {"done"}
     assert {outcomes[trial].status for trial in bad} == {"failed"}
     assert all("no batched form" in outcomes[trial].error for trial in bad)
+
+
+def test_a_policy_is_shown_the_gradients_by_both_engines(tmp_path):
+    path = tmp_path / "reading.safetensors"
+    path.write_bytes(write_tensors(as_tensors(reading_policy(6, seed=1))))
+    other = tmp_path / "blind.safetensors"
+    other.write_bytes(write_tensors(as_tensors(random_policy(6, seed=1))))
+    names = [f"learned:{path}", f"learned:{other}", "cosine"]
+    batch = trials(schedules=names, steps=120, optimizers=["momentum"])
+    together = run_batch(batch)
+    for trial, outcome in zip(batch, together, strict=True):
+        assert losses(outcome) == pytest.approx(losses(alone(trial)), rel=2e-2)
+    ends = {
+        trial.schedule: outcome.test_loss for trial, outcome in zip(batch, together, strict=True)
+    }
+    assert len(set(ends.values())) == 3

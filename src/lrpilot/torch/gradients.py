@@ -89,7 +89,7 @@ class OptimizerGradients:
     def __init__(self) -> None:
         self.windows: GradientWindows | None = None
         self._told: Told | None = None  # of the last step, until it is asked for
-        self._decisions: int | None = None
+        self._decisions = 0  # of the schedule, when it was last looked at
 
     def watch(self, optimizer: Optimizer) -> None:
         """Have ``optimizer`` show its gradients after each step, if it runs hooks."""

@@ -61,13 +61,11 @@ class Losses(NamedTuple):
 
     def signal(self) -> Signal:
         """What the schedule sees; the loss is NaN if there was none."""
-        total, weight, *consumed = cast("tuple[float, ...]", self[:AMOUNTS])
+        numbers = cast("tuple[float, ...]", self)
+        total, weight, epochs, tokens, samples, seconds, alignment, persistence = numbers
         loss = total / weight if weight else math.nan
-        if not self.has_told:
-            return Signal(loss, *consumed)  # pyright: ignore[reportCallIssue]
-        alignment, persistence = cast("tuple[float, ...]", self[AMOUNTS:])
-        signal = Signal(loss, *consumed)  # pyright: ignore[reportCallIssue]
-        return signal._replace(alignment=alignment, persistence=persistence)
+        told = {"alignment": alignment, "persistence": persistence}
+        return Signal(loss, epochs, tokens, samples, seconds, **told)
 
     def pack(self) -> list[float | str]:
         """The numbers as strict JSON-able data, which has a word for infinity and NaN."""
