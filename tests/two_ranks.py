@@ -20,7 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from transformers.optimization import GreedyLR as TransformersGreedyLR
 
-from lrpilot.torch import ScheduledLR
+from lrpilot.torch import LearnedLR, ScheduledLR
+from policies import reading_policy
 from scheduled import LOSSES, Seen, alert, lrs, resumed, sgd
 
 STEPS = 40
@@ -50,6 +51,10 @@ def train(make_scheduler, *, wrap=DistributedDataParallel, make=optim.SGD) -> di
 
 def ours(**settings):
     return lambda optimizer: ScheduledLR(optimizer, alert(window=2), **settings)
+
+
+def learned(optimizer):
+    return LearnedLR(optimizer, 40, policy=reading_policy(6))
 
 
 def sharded(model):
@@ -158,6 +163,9 @@ SCENARIOS = {
     "ours, lag": lambda rank: train(ours(lag=2)),
     "ours, FSDP2": lambda rank: train(ours(), wrap=sharded),
     "ours, ZeRO": lambda rank: train(ours(), make=zero),
+    "policy": lambda rank: train(learned),
+    "policy, FSDP2": lambda rank: train(learned, wrap=sharded),
+    "policy, ZeRO": lambda rank: train(learned, make=zero),
     "torch": lambda rank: train(lambda o: ReduceLROnPlateau(o, patience=0, factor=0.5)),
     "transformers": lambda rank: train(
         lambda o: TransformersGreedyLR(o, patience=0, factor=0.5, min_lr=1e-3)

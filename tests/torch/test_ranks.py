@@ -36,7 +36,11 @@ def ranks(tmp_path_factory) -> list[dict]:
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
-@pytest.mark.parametrize("name", ["ours", "ours, first", "ours, lag", "ours, FSDP2", "ours, ZeRO"])
+POLICIES = ["policy", "policy, FSDP2", "policy, ZeRO"]
+OURS = ["ours", "ours, first", "ours, lag", "ours, FSDP2", "ours, ZeRO", *POLICIES]
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_rates_and_weights_of_two_ranks_are_equal_to_the_bit(ranks, name):
     first, second = (rank[name] for rank in ranks)
     assert first == second

@@ -47,7 +47,8 @@ class Losses(NamedTuple):
             return other
         numbers = map(operator.add, self[1:AMOUNTS], other[1:AMOUNTS])
         told = other if other.has_told else self
-        return Losses(self.total + other.total, *numbers, told.alignment, told.persistence)
+        added = Losses(self.total + other.total, *numbers)
+        return added._replace(alignment=told.alignment, persistence=told.persistence)
 
     @property
     def has_told(self) -> bool:
@@ -64,8 +65,15 @@ class Losses(NamedTuple):
         numbers = cast("tuple[float, ...]", self)
         total, weight, epochs, tokens, samples, seconds, alignment, persistence = numbers
         loss = total / weight if weight else math.nan
-        told = {"alignment": alignment, "persistence": persistence}
-        return Signal(loss, epochs, tokens, samples, seconds, **told)
+        return Signal(
+            loss=loss,
+            epochs=epochs,
+            tokens=tokens,
+            samples=samples,
+            seconds=seconds,
+            alignment=alignment,
+            persistence=persistence,
+        )
 
     def pack(self) -> list[float | str]:
         """The numbers as strict JSON-able data, which has a word for infinity and NaN."""
