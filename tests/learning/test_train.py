@@ -32,7 +32,7 @@ def generations(count, past=()):
 def test_evolution_finds_that_a_rate_is_too_low():
     mean = generations(25)[-1].mean
     layers = layers_of(mean, PLAN)
-    seen = np.zeros(11)
+    seen = np.zeros(13)
     seen[3:6] = 3.0  # the loss falls, beyond doubt
     assert np.tanh(seen @ layers.weights[0] + layers.biases[0]) > 0.3
 
@@ -116,7 +116,7 @@ def test_what_is_trained_beats_the_untrained_policy(bowls, tmp_path, method):
     assert policy.base == BASE_OF["nmf"]
     assert policy.action == ACTION_OF["nmf"]
     assert policy.about["method"] == method
-    assert Learned(100, path).init().scale == 1
+    assert Learned(100, path).init().offset == policy.moved(0.0, policy.act((0.0,) * len(NAMES)))
 
 
 @pytest.mark.parametrize("method", ["cma", "ppo"])

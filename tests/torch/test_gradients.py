@@ -219,6 +219,7 @@ def test_parameters_without_gradients_count_as_nothing_and_new_ones_begin_anew()
     used, unused = nn.Linear(2, 1), nn.Linear(3, 1)
     optimizer = optim.SGD([*used.parameters(), *unused.parameters()], lr=0.1)
     gradients = OptimizerGradients()
+    gradients.follow(("loss", "persistence"))
     gradients.watch(optimizer)
     for _ in range(2):
         used(torch.ones(1, 2)).sum().backward()

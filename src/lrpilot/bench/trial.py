@@ -7,17 +7,19 @@ import json
 import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import torch
+from torch import Tensor
+from torch.optim import Optimizer
 
 from lrpilot.bench.suite import OPTIMIZERS
 from lrpilot.bench.training_function import TrainingTrial, is_function, train
 from lrpilot.schedules import Signal, named_schedule
 from lrpilot.tasks import find_task
-from lrpilot.torch.gradients import READ, OptimizerGradients
+from lrpilot.torch.gradients import OptimizerGradients
 
 Status = Literal["done", "diverged", "failed"]
 Loop = Literal["single", "batched"]
@@ -139,16 +141,22 @@ def _run_task(trial: Trial, outcome: Outcome, progress: Progress) -> None:
     task = find_task(trial.task)
     total_steps = trial.total_steps or task.total_steps
     schedule = named_schedule(trial.schedule, total_steps, trial.lr)
-    make = OPTIMIZERS[trial.optimizer]
-    gradients = None if set(READ).isdisjoint(schedule.needs) else OptimizerGradients()
-    run = task.start(trial.seed, make if gradients is None else gradients.watching(make))
+    gradients = OptimizerGradients()
+    gradients.follow(schedule.needs)
+
+    def optimizer(parameters: Iterable[Tensor], lr: float) -> Optimizer:
+        made = OPTIMIZERS[trial.optimizer](parameters, lr)
+        gradients.watch(made)
+        return made
+
+    run = task.start(trial.seed, optimizer)
     evaluate_at = evaluation_steps(total_steps)
     state = schedule.init()
     outcome.evaluations.append((0, run.evaluate()))
     for step in range(1, total_steps + 1):
         lr = trial.lr * state.scale
         signal = Signal(run.step(lr))
-        told = gradients and gradients.take()
+        told = gradients.take()
         if told:
             signal = signal._replace(alignment=told[0], persistence=told[1])
         outcome.losses.append(signal.loss)
@@ -160,8 +168,7 @@ def _run_task(trial: Trial, outcome: Outcome, progress: Progress) -> None:
             outcome.status = "diverged"
             return
         state = schedule.update(state, signal)
-        if gradients is not None:
-            gradients.heed(state)
+        gradients.heed(state)
         progress(step / total_steps)
     outcome.extra_forwards = run.extra_forwards
     outcome.validation_loss = outcome.evaluations[-1][1]

@@ -29,9 +29,10 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="The policy's file. Default: KIND.safetensors.")
     ] = None,
-    method: Annotated[str, typer.Option(help="cma (evolution) or ppo.")] = "cma",
+    method: Annotated[str, typer.Option(help="ppo, or cma (evolution).")] = "ppo",
     hidden: Annotated[
-        list[int] | None, typer.Option(help="Units of a hidden layer. Repeatable. Default: none.")
+        list[int] | None,
+        typer.Option(help="Units of a hidden layer. Repeatable. Default: 16; cma: none."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of problems and of the learner.")] = 0,
     imitate: Annotated[
@@ -53,7 +54,7 @@ def train(
             learner.Training(
                 kind=kind,
                 method=method,
-                hidden=tuple(hidden or ()),
+                hidden=tuple(hidden or ([16] if method == "ppo" else [])),
                 seed=seed,
                 seconds=seconds_of(budget),
                 imitate=imitate,

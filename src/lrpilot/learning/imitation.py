@@ -16,7 +16,7 @@ from lrpilot.bench.store import Store
 from lrpilot.learning.cma import Layers
 from lrpilot.learning.past import PastRun, PastRuns
 from lrpilot.learning.runs import Floats
-from lrpilot.schedules.learned.features import NAMES, Numbers, begun, features, seen_with
+from lrpilot.schedules.learned.features import NAMES, NOTHING, Numbers, begun, features, seen_with
 from lrpilot.schedules.learned.learned import closed, window_after
 from lrpilot.schedules.learned.policy import BASES, Action
 
@@ -114,17 +114,21 @@ def decisions(run: Recording, base: str, action: Action) -> Shown:
     with np.errstate(divide="ignore"):
         offsets = np.log(np.asarray(run.rates) / run.lr) - np.log(scales)
     # Where the base is 0, as it is before a warm-up, nothing says what the offset is.
-    offsets = np.nan_to_num(offsets, nan=0.0, posinf=0.0).clip(-action.limit, action.limit)
-    seen, rows, taken = None, list[list[float]](), list[float]()
-    last, offset = 0.0, float(offsets[: window_after(0, total_steps)].mean())
+    offsets = np.where(scales > 0, offsets, np.nan).clip(-action.limit, action.limit)
+    seen, rows, taken = None, list[Sequence[float]](), list[float]()
+    last = offset = 0.0
     for begins, ends, after in _windows(total_steps):
-        x = np.asarray(run.losses[begins:ends], dtype=np.float64)
-        noise = float(np.square(np.diff(x)).sum())
-        window = closed(ends - begins, float(x.sum()), noise)
-        seen = begun(window) if seen is None else seen_with(seen, window, Numbers)
-        share, progress = offset / action.limit, ends / total_steps
-        rows.append([*features(seen, ends - begins, progress, share, last, Numbers)])
-        wanted = float(offsets[ends:after].mean())
+        if not ends:
+            rows.append(NOTHING)
+        else:
+            x = np.asarray(run.losses[begins:ends], dtype=np.float64)
+            noise = float(np.square(np.diff(x)).sum())
+            window = closed(ends - begins, float(x.sum()), noise)
+            seen = begun(window) if seen is None else seen_with(seen, window, Numbers)
+            share, progress = offset / action.limit, ends / total_steps
+            rows.append(features(seen, ends - begins, progress, share, last, Numbers))
+        known = offsets[ends:after][np.isfinite(offsets[ends:after])]
+        wanted = float(known.mean()) if len(known) else offset
         moved = wanted - offset if action.kind == "steps" else wanted
         last = min(max(moved / action.size, -1.0), 1.0)
         taken.append(last)
@@ -160,8 +164,11 @@ def clone(shown: Shown, hidden: tuple[int, ...], seed: int) -> Layers:
 
 
 def _windows(total_steps: int) -> Iterator[tuple[int, int, int]]:
-    """Of each decision: where the window before it begins and ends, and where the next one ends."""
-    begins, ends = 0, window_after(0, total_steps)
+    """Of each decision: where the window before it begins and ends, and where the next one ends.
+
+    Before the first decision is none: it begins and ends at 0.
+    """
+    begins = ends = 0
     while ends < total_steps:
         after = min(ends + window_after(ends, total_steps), total_steps)
         yield begins, ends, after

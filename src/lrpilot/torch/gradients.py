@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -23,10 +23,6 @@ KIND = torch.float32
 
 READ = ("alignment", "persistence")
 """The fields of a `Signal` that come from gradients."""
-
-
-Make = Callable[[Iterable[Tensor], float], Optimizer]
-"""Makes an optimizer of parameters at a rate."""
 
 
 class Told(NamedTuple):
@@ -83,29 +79,25 @@ class GradientWindows:
 class OptimizerGradients:
     """What the gradients of an optimizer show, step by step, as its hook sees them.
 
-    Gradients that are sparse or missing count as 0.
+    It does nothing for a schedule that does not read it. Gradients that are sparse or missing count
+    as 0.
     """
 
     def __init__(self) -> None:
+        self.is_needed = False
         self.windows: GradientWindows | None = None
         self._told: Told | None = None  # of the last step, until it is asked for
         self._decisions = 0  # of the schedule, when it was last looked at
 
+    def follow(self, needs: Collection[str]) -> None:
+        """Provide for a schedule that reads these fields of a `Signal`."""
+        self.is_needed = not set(READ).isdisjoint(needs)
+
     def watch(self, optimizer: Optimizer) -> None:
         """Have ``optimizer`` show its gradients after each step, if it runs hooks."""
         inner = hooked(optimizer)
-        if inner is not None:
+        if inner is not None and self.is_needed:
             inner.register_step_post_hook(self._stepped)
-
-    def watching(self, make: Make) -> Make:
-        """``make``, but for this to watch the optimizer that it makes."""
-
-        def made(parameters: Iterable[Tensor], lr: float) -> Optimizer:
-            optimizer = make(parameters, lr)
-            self.watch(optimizer)
-            return optimizer
-
-        return made
 
     def take(self) -> tuple[float | Tensor, float | Tensor] | None:
         """What was told since the last call: numbers if the gradients are on the host."""
@@ -116,25 +108,31 @@ class OptimizerGradients:
 
     def heed(self, state: object) -> None:
         """Compare with what came since the schedule's last decision, if it has made another."""
+        if not self.is_needed:
+            return
         decisions = decisions_of(state)
         if decisions != self._decisions and self.windows is not None:
             self.windows.turn()
         self._decisions = decisions
 
-    def pack(self) -> dict[str, Any]:
+    def pack(self) -> dict[str, Any] | None:
         """All that is remembered, as strict JSON-able data."""
+        if not self.is_needed:
+            return None
         named = {} if self.windows is None else vars(self.windows)
         told = None if self._told is None else torch.stack(self._told)
         tensors = named | ({} if told is None else {"told": told})
         packed = {name: base64.b64encode(_bytes(one)).decode() for name, one in tensors.items()}
         return {"decisions": self._decisions, **packed}
 
-    def resume(self, data: Mapping[str, Any], optimizer: Optimizer) -> None:
+    def resume(self, data: Mapping[str, Any] | None, optimizer: Optimizer) -> None:
         """Go on from what ``pack`` returned, if it fits the parameters; else from nothing.
 
         Raises ValueError if it is damaged.
         """
         self.windows = self._told = None
+        if data is None or not self.is_needed:
+            return
         try:
             self._decisions = data["decisions"]
             values = {

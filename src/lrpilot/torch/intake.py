@@ -131,6 +131,12 @@ class Intake:
         self.flying.clear()
         self.pending = self.carried = NOTHING
 
+    def saved(self) -> dict[str, Any]:
+        """What a checkpoint needs; losses on their way are waited for."""
+        in_flight = self.land()
+        lists = {"pending": self.pending, "carried": self.carried, "in_flight": in_flight}
+        return {"lag": self.lag, **lists}
+
     def resume(
         self, lag: int | None, pending: Losses, carried: Losses, in_flight: list[Landed]
     ) -> None:

@@ -122,6 +122,11 @@ class Rates:
         self.current = [base * scale for base in self.base]
         self.restore()
 
+    def saved(self) -> dict[str, list[float]]:
+        """What a checkpoint needs."""
+        found = {"initial_lrs": self.initial, "base_lrs": self.base, "lrs": self.current}
+        return {name: list(lrs) for name, lrs in found.items()}
+
     def resume(
         self, scale: float, initial: list[float], base: list[float], current: list[float]
     ) -> None:

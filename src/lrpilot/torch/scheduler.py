@@ -21,7 +21,7 @@ from lrpilot.schedules.horizon import cool_down, extend
 from lrpilot.schedules.openloop import Shape
 from lrpilot.schedules.preview import lr_at, preview
 from lrpilot.torch.course import Course
-from lrpilot.torch.gradients import READ, OptimizerGradients
+from lrpilot.torch.gradients import OptimizerGradients
 from lrpilot.torch.intake import Intake
 from lrpilot.torch.losses import OneLoss, at_hand, unread
 from lrpilot.torch.ranks import How
@@ -70,7 +70,7 @@ class ScheduledLR(LRScheduler):
         # of an order of calls that does not matter here.
         self.optimizer = optimizer
         self._intake = Intake(lag, ranks, process_group)
-        self._gradients: OptimizerGradients | None = None
+        self._gradients = OptimizerGradients()
         self._follow(schedule)
         self._step_count = 1  # Accelerate adds to it; nobody reads it
         self.log = DecisionLog()
@@ -231,25 +231,16 @@ class ScheduledLR(LRScheduler):
         that are on their way are waited for.
         """
         self._settle()
-        log = self._told()
-        intake, steps, rates, trial = self._intake, self._steps, self._rates, self._trial
-        in_flight = intake.land()
+        log, trial = self._told(), self._trial
         saved = Saved(
             state=self.state,
             steps=self.last_epoch,
-            initial_lrs=list(rates.initial),
-            base_lrs=list(rates.base),
-            lrs=list(rates.current),
-            lag=intake.lag,
-            is_seen=not steps.each_call,
-            is_due=steps.waiting > 0,
-            is_skipped=steps.is_skipped,
-            pending=intake.pending,
-            carried=intake.carried,
-            in_flight=in_flight,
             trial=trial and trial._replace(losses=trial.losses.here()),
             log=log,
-            gradients=None if self._gradients is None else self._gradients.pack(),
+            gradients=self._gradients.pack(),
+            **self._intake.saved(),
+            **self._rates.saved(),
+            **self._steps.saved(),
         )
         return to_data(self.schedule, saved)
 
@@ -269,8 +260,7 @@ class ScheduledLR(LRScheduler):
         warn_of_changes(self.schedule, rates.initial, state_dict, saved)
         self.state, self.last_epoch, self.log = saved.state, saved.steps, saved.log
         self._intake.resume(saved.lag, saved.pending, saved.carried, saved.in_flight)
-        if self._gradients is not None and saved.gradients is not None:
-            self._gradients.resume(saved.gradients, self.optimizer)
+        self._gradients.resume(saved.gradients, self.optimizer)
         if self.snapshots is not None:
             self.snapshots.start_at(max(self.last_epoch, 0) + len(saved.in_flight))
         self._trial = saved.trial if self._is_watched else None
@@ -305,8 +295,7 @@ class ScheduledLR(LRScheduler):
         self._course = Course(schedule)
         needs = tuple(schedule.needs)
         self._intake.follow(needs)
-        if self._gradients is None and not set(READ).isdisjoint(needs):
-            self._gradients = OptimizerGradients()
+        self._gradients.follow(needs)
         self._is_simple, self._signal = needs in ((), ("loss",)), OneLoss()
         self._at_hand = at_hand if needs else unread
 
@@ -314,17 +303,15 @@ class ScheduledLR(LRScheduler):
         """Observe one optimizer step."""
         intake, steps, trial = self._intake, self._steps, self._trial
         self._rates.adopt()
-        told = None if self._gradients is None else self._gradients.take()
         agreed = self.last_epoch, self.state.scale
-        losses = intake.send(self.optimizer, steps.skipped, agreed, told)
+        losses = intake.send(self.optimizer, steps.skipped, agreed, self._gradients.take())
         steps.observed()
         self._trial = trial and trial.after(losses)
         for losses in intake.arrived():
             self._moved(*self._course.advance(losses.signal()))
             if self.snapshots is not None:
                 self._keep(self.snapshots, losses.signal().loss)
-        if self._gradients is not None:
-            self._gradients.heed(self.state)
+        self._gradients.heed(self.state)
         steps.groups = len(self._rates.base)
         is_alone = self._trial is None and self.snapshots is None
         steps.plain = is_alone and self._is_simple and intake.is_direct
@@ -407,7 +394,6 @@ class ScheduledLR(LRScheduler):
                 scheduler._rates.restore()
 
         self._steps.watch(optimizer)
-        if self._gradients is not None:
-            self._gradients.watch(optimizer)
+        self._gradients.watch(optimizer)
         optimizer.register_load_state_dict_post_hook(loaded)
         return True

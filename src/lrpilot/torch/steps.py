@@ -39,6 +39,11 @@ class OptimizerSteps:
         """Have ``optimizer`` tell of its steps."""
         optimizer.register_step_post_hook(self._stepped)
 
+    def saved(self) -> dict[str, bool]:
+        """What a checkpoint needs; reads the device."""
+        is_due, is_skipped = self.waiting > 0, self.is_skipped
+        return {"is_seen": not self.each_call, "is_due": is_due, "is_skipped": is_skipped}
+
     def resume(self, *, is_seen: bool, is_due: bool, is_skipped: bool) -> None:
         """Go on from a checkpoint."""
         self.each_call = self.is_replayed or not is_seen
