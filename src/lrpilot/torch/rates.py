@@ -122,7 +122,7 @@ class Rates:
         self.current = [base * scale for base in self.base]
         self.restore()
 
-    def saved(self) -> dict[str, list[float]]:
+    def saved(self) -> dict[str, Any]:
         """What a checkpoint needs."""
         found = {"initial_lrs": self.initial, "base_lrs": self.base, "lrs": self.current}
         return {name: list(lrs) for name, lrs in found.items()}

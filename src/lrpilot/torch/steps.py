@@ -39,7 +39,7 @@ class OptimizerSteps:
         """Have ``optimizer`` tell of its steps."""
         optimizer.register_step_post_hook(self._stepped)
 
-    def saved(self) -> dict[str, bool]:
+    def saved(self) -> dict[str, Any]:
         """What a checkpoint needs; reads the device."""
         is_due, is_skipped = self.waiting > 0, self.is_skipped
         return {"is_seen": not self.each_call, "is_due": is_due, "is_skipped": is_skipped}
