@@ -18,9 +18,9 @@ Observation = NDArray[np.float32]
 
 
 class ScheduleEnv(gymnasium.Env[Observation, Observation]):
-    """Move a run's rate away from its base schedule, after each window of steps.
+    """Move a run's rate away from its base schedule, before its first step and after each window.
 
-    *Observation*: float32 (11,), the features of `lrpilot.schedules.learned.features`, in the order
+    *Observation*: float32 (13,), the features of `lrpilot.schedules.learned.features`, in the order
     of its ``NAMES``; dimensionless, within `LARGEST` of 0.
 
     *Action*: float32 (1,) in [-1, 1]; moves the offset, ln of the rate over its base, as `Action`
@@ -38,7 +38,7 @@ class ScheduleEnv(gymnasium.Env[Observation, Observation]):
     ``reset(seed=...)`` draws a problem: see the function that the environment is made with.
     """
 
-    version = 1
+    version = 2
     """Rises with every change that alters a result."""
 
     metadata = {"render_modes": []}  # noqa: RUF012  (Gymnasium has it so)
@@ -52,7 +52,7 @@ class ScheduleEnv(gymnasium.Env[Observation, Observation]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """A fresh problem, after its first window of steps at the base schedule."""
+        """A fresh problem before its first step: nothing has been seen, and all features are 0."""
         super().reset(seed=seed, options=options)
         self._paired = Paired(self._draw, self.np_random, self._base, self._action)
         return self._paired.observe()[0].astype(np.float32), {}
