@@ -35,7 +35,7 @@ def losses(outcome):
 
 @pytest.mark.parametrize("task", BATCHABLE)
 def test_each_outcome_is_that_of_the_trial_alone(task):
-    batch = trials(task, schedules=["linear", "constant"], steps=8)
+    batch = trials(task, schedules=["linear", "constant", "learned"], steps=8)
     for trial, together in zip(batch, run_batch(batch), strict=True):
         single = alone(trial)
         assert together.status == single.status

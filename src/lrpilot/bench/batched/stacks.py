@@ -52,7 +52,7 @@ def gradients(
 
 def flattened(stack: Stack) -> Tensor:
     """Each run's values as one row: (runs, numbers)."""
-    return torch.cat([value.flatten(1) for value in stack.values()], dim=1)
+    return torch.cat([value.reshape(len(value), -1) for value in stack.values()], dim=1)
 
 
 def held_out(problem: Problem, values: Stack, split: Split, at_once: int) -> Tensor:
