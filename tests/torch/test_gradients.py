@@ -143,6 +143,8 @@ def test_a_policy_sees_them_and_acts_on_them():
     assert seeing.scheduler.state.inner.seen.persistence != 0
     assert seeing.scheduler.state.inner.seen.alignment != 1
     assert blind.scheduler.state.inner.seen.persistence == 0
+    assert "persistence" in seeing.scheduler.explain()
+    assert "persistence" not in blind.scheduler.explain()
     assert blind.scheduler.state_dict()["gradients"] is None
 
 

@@ -40,6 +40,7 @@ _POLICY_WORDS: Mapping[str, str] = {
     "fallback": "back to the base schedule: under the policy the loss came back above its start",
 }
 _SAW = ("action", "offset", "seen.last", "seen.fast", "seen.slow", "seen.best", "seen.noise")
+_OF_GRADIENTS = ("seen.persistence", "seen.certainty")  # told where they are known
 # Statistics that are told, by the last part of their name; the log has all.
 _TOLD = ("level", "reference", "z", "brake", "alarms", "total", "group", "to")
 
@@ -127,7 +128,8 @@ def describe(decision: Decision) -> str:
     if decision.reason in _POLICY_WORDS:
         facts = _own(decision, _POLICY)
         if _POLICY in facts:
-            told = [f"{name.split('.')[-1]} {facts.get(name, 0.0):.5g}" for name in _SAW]
+            known = [*_SAW, *(name for name in _OF_GRADIENTS if facts.get(name))]
+            told = [f"{name.split('.')[-1]} {facts.get(name, 0.0):.5g}" for name in known]
             words = f"{_POLICY_WORDS[decision.reason]}{_such_moves(facts)}"
             return f"{words} ({', '.join(told)})"
     facts = _own(decision, counter)
