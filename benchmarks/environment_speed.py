@@ -17,7 +17,7 @@ Times are processor time of whole episodes, with all that a reset costs. Environ
 one process; figures are medians of the rounds, and ratios medians of the rounds' ratios.
 
     pip install --no-deps --target DIR dacbench==0.5.6 configspace==1.2.1 more-itertools \
-        pandas seaborn torchvision==0.28.0
+        pandas seaborn ioh torchvision==0.28.0
     PYTHONPATH=DIR .venv/bin/python benchmarks/environment_speed.py [perceptron] [convolutions]
 """
 
