@@ -5,8 +5,9 @@ The numbers are medians of repetitions that take turns in one process, since mac
 a step. "seen": each call is one step of the optimizer, whose hook, which its own step would call,
 is part of the time.
 
-Then: what one update of a trained policy's schedule costs, in processor time, with and without a
-decision, by the sizes of the policy's hidden layers.
+Then: what one update of the schedule of a policy that reads gradients costs, in processor time,
+with and without a decision, by the sizes of the policy's hidden layers; `gradient_cost.py` has what
+it costs to measure them.
 
     .venv/bin/python benchmarks/step_cost.py
 """
@@ -103,12 +104,13 @@ def contestants(groups: int) -> dict[str, Contestant]:
     }
 
 
-def drawn(*hidden: int) -> Policy:
-    """A policy whose weights nobody has trained."""
+def drawn(*hidden: int, reads: bool = False) -> Policy:
+    """A policy whose weights nobody has trained. reads: what gradients tell, too."""
     rng = np.random.default_rng(0)
     sizes = [len(NAMES), *hidden, 1]
     weights = [rng.normal(size=shape) / 10 for shape in itertools.pairwise(sizes)]
-    weights[0][NAMES.index("alignment")] = 0  # which nobody measures in torch
+    if not reads:
+        weights[0][NAMES.index("alignment") :] = 0
     return Policy(
         name="drawn", weights=tuple(weights), biases=tuple(np.zeros(n) for n in sizes[1:])
     )
@@ -130,11 +132,12 @@ def decisions() -> None:
     print(f"{'hidden layers':34}{'a step':>10}{'a decision':>14}")
     chance = random.Random(0)
     for hidden in LAYERS:
-        learned = Learned(HORIZON, drawn(*hidden))
+        learned = Learned(HORIZON, drawn(*hidden, reads=True))
         state = learned.init()
         for _ in range(HORIZON // 50):
             state = learned.update(state, Signal(chance.gauss(1.0, 0.1)))
-        due, signal = state._replace(until=state.step + 1), Signal(1.0)
+        due = state._replace(until=state.step + 1)
+        signal = Signal(1.0, alignment=0.3, persistence=0.1)
         step = processor_time(partial(learned.update, state, signal))
         decision = processor_time(partial(learned.update, due, signal))
         print(f"{', '.join(map(str, hidden)) or 'none':34}{step:>10.2f}{decision:>14.2f}")
