@@ -80,8 +80,8 @@ def sets(kind: str, rows: Sequence[HeldOutRow]) -> Figure:
     axes.set_yticks(range(len(names)), labels)
     axes.invert_yaxis()
     _as_ratio(axes)
-    axes.set_xlabel(f"left by the policies / left by {control} (below 1: the policies are ahead)")
-    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    figure.supxlabel(f"left by the policies / left by {control} (below 1: the policies are ahead)")
+    figure.legend(frameon=False, loc="outside upper center", ncols=3)
     return figure
 
 
