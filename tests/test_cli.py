@@ -128,6 +128,8 @@ def test_ctrl_c_ends_with_one_line_and_keeps_what_has_ended(here, ended):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell has what it starts in the background ignore the interrupts of its terminal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert "40 trials" in process.stderr.readline()  # the workers are starting
     wait_until(lambda: len(stored()) >= ended)
