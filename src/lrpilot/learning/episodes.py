@@ -42,10 +42,10 @@ class Episodes:
 
     def observe(self) -> Floats:
         """What a policy sees: (runs, features); of diverged runs what they last showed."""
-        progress = min(self.step / self.runs.total_steps, 1.0)
-        share = self.offsets / self.action.limit
         if not self.decisions:
             return np.tile(NOTHING, (self.runs.count, 1))
+        progress = min(self.step / self.runs.total_steps, 1.0)
+        share = self.offsets / self.action.limit
         found = features(self.seen, self._count, progress, share, self.actions, np)
         return np.stack(np.broadcast_arrays(*found), axis=-1)
 

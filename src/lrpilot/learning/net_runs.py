@@ -9,11 +9,11 @@ import torch
 from torch.func import vmap
 
 from lrpilot.bench.batched.program import UPDATES
-from lrpilot.bench.batched.stacks import drawn, flattened, gradients, held_out, stacked
+from lrpilot.bench.batched.stacks import Stack, drawn, flattened, gradients, held_out, stacked
 from lrpilot.learning.runs import Floats
 from lrpilot.tasks.protocol import Split
 from lrpilot.tasks.training import Problem
-from lrpilot.torch.gradients import GradientWindows, Told
+from lrpilot.torch.gradients import GradientWindows
 
 AT_ONCE = 64  # runs evaluated together
 
@@ -40,7 +40,7 @@ class NetRuns:
         self.values = stacked([problem.parameters for problem in problems], self.seed_of)
         self.optimizer = UPDATES[optimizer](self.values)
         self._windows: GradientWindows | None = None
-        self._told: Told | None = None
+        self._found: Stack = {}  # gradients of the last step
         self._loss = vmap(problems[0].loss)
 
     @property
@@ -51,20 +51,17 @@ class NetRuns:
     def step(self, scales: Floats) -> Floats:
         """One step of each: the loss of its minibatch."""
         batch = drawn(self.problems, self.seed_of)
-        losses, found = gradients(self._loss, self.values, {}, batch)
+        losses, self._found = gradients(self._loss, self.values, {}, batch)
         with torch.no_grad():
-            flat = flattened(found)
-            self._windows = self._windows or GradientWindows(flat)
-            self._told = self._windows.take(flat)
             lrs = (self.base_lrs * torch.from_numpy(scales)).float()
-            self.optimizer.update(self.values, found, lrs)
+            self.optimizer.update(self.values, self._found, lrs)
         return losses.double().numpy()
 
-    def told(self) -> tuple[Floats, Floats] | None:
+    def told(self) -> tuple[Floats, Floats]:
         """Of the gradients in all parameters together."""
-        if self._told is None:
-            return None
-        alignment, persistence = (one.double().numpy() for one in self._told)
+        flat = flattened(self._found)
+        self._windows = self._windows or GradientWindows(flat)
+        alignment, persistence = (one.double().numpy() for one in self._windows.take(flat))
         return alignment, persistence
 
     def turn(self) -> None:

@@ -39,7 +39,7 @@ def under_policies(runs: Runs, policies: Sequence[Policy], *, watch: int = 0) ->
     if any((one.base, one.action) != (first.base, first.action) for one in policies):
         raise ValueError("policies that are judged together need the same base and action")
     episodes = Episodes(runs, first.base, first.action)
-    offsets: list[Floats] = [np.zeros((episodes.step, runs.count))]
+    offsets: list[Floats] = []
     steps: list[int] = []
     watched: list[Floats] = []
     while not episodes.over:

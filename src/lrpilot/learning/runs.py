@@ -35,7 +35,8 @@ class Runs(Protocol):
     def told(self) -> tuple[Floats, Floats] | None:
         """Alignment and persistence of the last step's gradients, as `Signal` has them.
 
-        Each (runs,), NaN where it is not known; None if neither ever is.
+        Each (runs,), NaN where it is not known; None if neither ever is. Asked once after each
+        step, or never.
         """
         ...
 
