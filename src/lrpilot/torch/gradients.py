@@ -25,6 +25,11 @@ READ = ("alignment", "persistence")
 """The fields of a `Signal` that come from gradients."""
 
 
+def reads_gradients(needs: Collection[str]) -> bool:
+    """Whether any of the fields of a `Signal` that a schedule needs comes from gradients."""
+    return not set(READ).isdisjoint(needs)
+
+
 class Told(NamedTuple):
     """What a step's gradients show, as `Signal` has it: each (...); NaN where it is not known."""
 
@@ -91,7 +96,7 @@ class OptimizerGradients:
 
     def follow(self, needs: Collection[str]) -> None:
         """Provide for a schedule that reads these fields of a `Signal`."""
-        self.is_needed = not set(READ).isdisjoint(needs)
+        self.is_needed = reads_gradients(needs)
 
     def watch(self, optimizer: Optimizer) -> None:
         """Have ``optimizer`` show its gradients after each step, if it runs hooks."""
