@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from bowls import Untold
 from lrpilot.bench.held_out import ratios
 from lrpilot.cli import app
 from lrpilot.learning import distil as module
@@ -26,7 +27,7 @@ from lrpilot.schedules import Signal, load_policy, named_schedule
 from policies import random_policy
 
 
-class Valleys:
+class Valleys(Untold):
     """Quadratics with a floor of noise: only a rate that falls to nothing gets below it."""
 
     total_steps = 80
@@ -42,12 +43,6 @@ class Valleys:
         self.x = self.x - rate * (self.x + self.noise[self.steps])
         self.steps += 1
         return loss
-
-    def told(self):
-        return None
-
-    def turn(self):
-        pass
 
     def measure(self):
         return self.x**2 + 0.1  # no ratio is so large that it would be clipped
