@@ -83,7 +83,7 @@ def check_twins(policy: Policy, losses: np.ndarray, told=None) -> list[list[str]
 @pytest.mark.parametrize("squash", ["tanh", "clip"])
 @pytest.mark.parametrize("total_steps", [1, 2, 60, 333, 1001])
 def test_both_decide_the_same_offsets(kind, squash, total_steps):
-    policy = random_policy(6, kind=kind, squash=squash, seed=total_steps)
+    policy = random_policy(6, kind=kind, squash=squash, seed=total_steps + 5)
     reasons = check_twins(policy, courses(total_steps, seed=1))
     if total_steps >= 60:
         assert {"raise", "lower", "fallback"} <= set(itertools.chain(*reasons))
@@ -97,6 +97,16 @@ def test_both_decide_the_same_offsets(kind, squash, total_steps):
 )
 def test_both_decide_the_same_on_any_losses(losses, seed):
     check_twins(random_policy(seed=seed), np.array([losses, losses[::-1]]).T)
+
+
+@pytest.mark.parametrize("odd", [1e30, 1e139, math.inf, math.nan])
+def test_both_take_odd_losses_alike(odd):
+    """Single ones, a few in a row, and at the end of a window; none hides what comes after it."""
+    losses = courses(200, seed=3)
+    for at in (5, 30, 31, 60, 61, 62, 63, 120):
+        losses[at, 1:] = odd
+    reasons = check_twins(random_policy(6, seed=61), losses)
+    assert {"raise", "lower"} & set(itertools.chain(*[one[130:] for one in reasons]))
 
 
 @pytest.mark.parametrize("name", ["alignment", "persistence", "certainty"])

@@ -12,15 +12,22 @@ from lrpilot.schedules.learned.features import (
     features,
     has_lost_everything,
     seen_with,
+    worst_counted,
 )
-from lrpilot.schedules.learned.learned import FALLING_BACK, Sums, closed, window_after
+from lrpilot.schedules.learned.learned import (
+    FALLING_BACK,
+    LARGEST,
+    Sums,
+    closed,
+    window_after,
+)
 from lrpilot.schedules.learned.policy import BASES, Action, moved
 
 
 class Episodes:
     """Decide after each window of a stack of runs, until all have ended.
 
-    A run has ended when its steps are over or it has diverged: a loss was not finite.
+    A run has ended when its steps are over or it has diverged: no loss of a window was finite.
 
     step: optimizer steps taken. lost: which runs have diverged (runs,).
     """
@@ -33,7 +40,7 @@ class Episodes:
         self.trusted = np.ones(runs.count, dtype=np.bool_)
         self.offsets, self.actions = np.zeros(runs.count), np.zeros(runs.count)
         self.seen = Seen()
-        self._count = 0
+        self._counts = np.ones(runs.count, dtype=int)  # finite losses in the last window
 
     @property
     def over(self) -> bool:
@@ -41,12 +48,12 @@ class Episodes:
         return self.step >= self.runs.total_steps or bool(self.lost.all())
 
     def observe(self) -> Floats:
-        """What a policy sees: (runs, features); of diverged runs what they last showed."""
+        """What a policy sees: (runs, features); of diverged runs next to what they last showed."""
         if not self.decisions:
             return np.tile(NOTHING, (self.runs.count, 1))
         progress = min(self.step / self.runs.total_steps, 1.0)
         share = self.offsets / self.action.limit
-        found = features(self.seen, self._count, progress, share, self.actions, np)
+        found = features(self.seen, self._counts, progress, share, self.actions, np)
         return np.stack(np.broadcast_arrays(*found), axis=-1)
 
     def act(self, actions: Floats) -> None:
@@ -60,30 +67,32 @@ class Episodes:
     def _train(self, count: int) -> None:
         total_steps = self.runs.total_steps
         count = min(count, total_steps - self.step)
-        total, squares = np.zeros(self.runs.count), np.zeros(self.runs.count)
-        factors, before = np.exp(self.offsets), None
-        finite = np.ones(self.runs.count, dtype=np.bool_)
+        total, squares, before = np.zeros((3, self.runs.count))
+        counts = np.zeros(self.runs.count, dtype=int)
+        factors = np.exp(self.offsets)
+        most = worst_counted(self.seen, np) if self.decisions else np.inf
         aligned, persisted = Sums(), Sums()
         for _ in range(count):
             losses = self.runs.step(self.base(self.step / total_steps) * factors)
             self.step += 1
-            finite &= np.isfinite(losses)
-            losses = np.where(finite, losses, 0.0)
-            total += losses
-            squares += 0.0 if before is None else np.square(losses - before)
-            before = losses
+            finite = np.abs(losses) < LARGEST
+            losses = np.where(finite, np.minimum(losses, most), before)
+            total += np.where(finite, losses, 0.0)
+            squares += np.where(counts > 0, np.square(losses - before), 0.0)
+            counts, before = counts + finite, losses
             told = self.runs.told()
             if told is not None:
-                aligned = _plus(aligned, told[0]) if self.step > 1 else aligned
-                persisted = _plus(persisted, told[1]) if self.decisions else persisted
+                alignment, persistence = np.where(finite, told, np.nan)
+                aligned = _plus(aligned, alignment) if self.step > 1 else aligned
+                persisted = _plus(persisted, persistence) if self.decisions else persisted
         self.runs.turn()
-        window = closed(count, total, squares, aligned, persisted, np)
+        self.lost |= counts == 0
+        self._counts = np.maximum(counts, 1)
+        window = closed(self._counts, total, squares, aligned, persisted, np)
         seen = seen_with(self.seen, window, np) if self.decisions else begun(window)
-        self.lost |= ~finite
         self.seen = _chosen(self.lost, self.seen, seen) if self.decisions else seen
         self.trusted &= ~has_lost_everything(self.seen, np)
         self.decisions += 1
-        self._count = count
 
 
 def _plus(sums: Sums, numbers: Floats) -> Sums:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import contracts
@@ -28,7 +28,12 @@ from lrpilot.schedules import (
     warmup,
 )
 from lrpilot.schedules.explanation import explain, replay
-from lrpilot.schedules.learned.features import NAMES
+from lrpilot.schedules.learned.features import (
+    NAMES,
+    Numbers,
+    has_lost_everything,
+    worst_counted,
+)
 from lrpilot.schedules.learned.policy import BASES
 from policies import random_policy, still_policy
 
@@ -76,11 +81,14 @@ def test_between_decisions_the_scale_follows_the_base():
     losses=contracts.streams(positive | non_finite | st.sampled_from([1e200, -1e300])),
     cut=st.integers(0, 100),
 )
-def test_a_loss_that_is_not_finite_moves_the_plan_on_and_nothing_else(losses, cut):
+def test_a_loss_that_is_not_finite_moves_the_plan_on_and_ends_a_window_at_most(losses, cut):
     before = run(STEPS, losses[:cut])[-1]
     for loss in (math.nan, math.inf, -math.inf, 1e141):
         after = STEPS.update(before, Signal(loss))
         scale = STEPS.base_at(before.step + 1) * math.exp(before.offset)
+        if before.losses and after.step >= before.until:
+            assert after.decisions == before.decisions + 1, "a window ends all the same"
+            continue
         assert after == before._replace(scale=scale, reason="ignore", step=before.step + 1)
 
 
@@ -89,6 +97,17 @@ def test_a_window_without_a_loss_ends_with_the_first_one():
     assert (state.decisions, state.reason) == (1, "ignore")
     state = STEPS.update(state, Signal(1.9))
     assert (state.decisions, state.seen.last) == (2, 1.9)
+
+
+@given(losses=contracts.streams(positive), cut=st.integers(20, 100))
+def test_a_loss_that_explodes_counts_as_a_bad_one(losses, cut):
+    """However large it is, and bad enough for the policy to be given up if it goes on."""
+    before = run(STEPS, losses[:cut])[-1]
+    assume(before.decisions)
+    once, twice = (STEPS.update(before, Signal(loss)) for loss in (1e30, 1e60))
+    assert once == twice
+    capped = worst_counted(before.seen, Numbers)
+    assert has_lost_everything(before.seen._replace(fast=capped), Numbers) or not capped
 
 
 def test_it_falls_back_to_the_base_when_the_losses_are_back_above_their_start():

@@ -59,7 +59,7 @@ class Window(NamedTuple):
 
     mean: Number
     noise: Number  # standard deviation of a loss: from differences of successive ones, not a trend
-    size: int
+    size: Number
     alignment: Number = 1.0  # mean; 1 where it is not known
     persistence: Number = 0.0  # mean; 0 where it is not known
     certainty: Number = 0.0  # how many standard errors that is
@@ -108,7 +108,7 @@ def seen_with(seen: Seen, window: Window, xp: Any) -> Seen:
 
 
 def features(
-    seen: Seen, count: int, progress: float, offset: Number, action: Number, xp: Any
+    seen: Seen, count: Number, progress: float, offset: Number, action: Number, xp: Any
 ) -> tuple[Number, ...]:
     """The numbers of `NAMES`, each within a few units of 0.
 
@@ -163,3 +163,13 @@ def has_lost_everything(seen: Seen, xp: Any) -> Number:
     """Whether the losses are back above where they began, beyond what noise explains."""
     gained = xp.maximum(seen.first - seen.best, 0.0)
     return seen.fast > seen.first + 0.5 * gained + 6 * seen.noise
+
+
+def worst_counted(seen: Seen, xp: Any) -> Number:
+    """What larger losses count as: one that explodes must not hide all that come after it.
+
+    As far above the first loss as its size, what was gained, and twelve deviations of a loss.
+    """
+    size = abs(seen.first) + xp.maximum(seen.first - seen.best, 0.0)
+    # A loss that counted as this much has raised the noise, which must not raise this in turn.
+    return seen.first + size + 12 * xp.minimum(seen.noise, size)

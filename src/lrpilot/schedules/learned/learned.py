@@ -17,6 +17,7 @@ from lrpilot.schedules.learned.features import (
     features,
     has_lost_everything,
     seen_with,
+    worst_counted,
 )
 from lrpilot.schedules.learned.policy import BASES, Policy, load_policy
 from lrpilot.schedules.openloop import Shape
@@ -92,8 +93,9 @@ class Learned:
     Envelope: the offset stays within the policy's limit. If the losses are back above where they
     began, the policy has failed: it is not asked again, and its offset, unless negative, is taken
     back by half at each window, reason "fallback". Losses that are not finite are ignored, reason
-    "ignore": the plan moves on, and the policy never sees them; a `Guard` around the schedule
-    brakes for them.
+    "ignore": the plan moves on, a window ends where it would, and the policy never sees them; a
+    `Guard` around the schedule brakes for them. A loss counts as at most `worst_counted`, so that
+    one that explodes does not hide all that come after it.
 
     total_steps: the horizon, in optimizer steps. None if it is not known: the base is then constant
         after a warm-up of 100 steps, and the policy decides as at the beginning of a long run; let
@@ -148,10 +150,13 @@ class Learned:
         loss, step = float(signal.loss), state.step + 1  # NumPy's own has other arithmetic
         scale = self._scale(step, state.offset)
         if not -LARGEST < loss < LARGEST:
-            return state._replace(scale=scale, reason="ignore", step=step)
+            ignored = state._replace(scale=scale, reason="ignore", step=step)
+            return self._decided(ignored, step) if step >= state.until and state.losses else ignored
         # By position, since `_replace` would double the cost of a step.
         (_, _, _, offset, action, trusted, decisions, until) = state[:8]
         losses, total, squares, last, aligned, persisted, seen = state[8:]
+        if decisions:
+            loss = min(loss, worst_counted(seen, Numbers))
         if losses:
             squares += (loss - last) ** 2
         # The first step has no step before it, whatever is said of its gradient.
@@ -209,18 +214,18 @@ def window_after(step: int, total_steps: int | None) -> int:
 
 
 def closed(
-    count: int,
+    count: Any,
     total: Any,
     squares: Any,
     aligned: Sums = UNTOLD,
     persisted: Sums = UNTOLD,
     xp: Any = Numbers,
 ) -> Window:
-    """The window of ``count`` losses, floats or arrays, with this sum and these squares.
+    """The window of ``count`` losses, numbers or arrays, with this sum and these squares.
 
     With one loss, as the last window may have, the noise is taken for 0.
     """
-    noise = (squares / (2 * max(count - 1, 1))) ** 0.5
+    noise = (squares / (2 * xp.maximum(count - 1, 1))) ** 0.5
     return Window(
         total / count,
         noise,
