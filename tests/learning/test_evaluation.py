@@ -12,6 +12,7 @@ from lrpilot.learning.evaluation import contest as contest_module
 from lrpilot.learning.evaluation import evaluated as evaluate_module
 from lrpilot.learning.evaluation.contest import contest
 from lrpilot.learning.evaluation.evaluated import Evaluation, Kept, evaluate, load, save
+from lrpilot.learning.evaluation.pictures import SHOWN
 from lrpilot.learning.evaluation.sets import HeldOut, net_sets, nmf_sets
 from lrpilot.learning.evaluation.tables import compared, tables
 from lrpilot.learning.nmf_runs import NMFRuns, NMFSetting, random_matrices
@@ -122,6 +123,11 @@ def made(policy, base, sets=4):
             ("replay p", policy),
         )
     ]
+
+
+def test_the_schedules_that_are_drawn_are_those_of_held_out_sets():
+    for kind, sets in (("nmf", nmf_sets()), ("net", net_sets())):
+        assert {name for name, _ in SHOWN[kind]} <= {one.name for one in sets}
 
 
 def test_ratios_wins_and_losses():

@@ -31,14 +31,14 @@ class ScheduleEnv(gymnasium.Env[Observation, Observation]):
     on the same problem, start and minibatches. Undiscounted, a run's rewards add up to
     ln(left by the base / left by the policy).
 
-    *End*: terminated after the last step, since what counts is there; and when a loss is not finite
-    (reward −2 − share of the horizon that is left). Never truncated. An episode has about 60
-    decisions (fewer below 200 steps).
+    *End*: terminated after the last step, since what counts is there; and after a window without a
+    finite loss (reward −2 − share of the horizon that is left). Never truncated. An episode has
+    about 60 decisions (fewer below 200 steps).
 
     ``reset(seed=...)`` draws a problem: see the function that the environment is made with.
     """
 
-    version = 2
+    version = 3
     """Rises with every change that alters a result."""
 
     metadata = {"render_modes": []}  # noqa: RUF012  (Gymnasium has it so)
@@ -93,8 +93,9 @@ class NetScheduleEnv(ScheduleEnv):
     """`ScheduleEnv` on small networks, whose base rate is wrong by up to ten times.
 
     The problems are those of `lrpilot.learning.net_cells`: made data, perceptrons, convolutional,
-    attentive and recurrent networks; SGD, momentum, RMSprop, AdamW; 100 to 500 steps. The base rate
-    is cosine's best one, times 0.1 to 10.
+    attentive and recurrent networks; SGD, momentum, RMSprop, AdamW; 100 to 500 steps, or
+    three times as many. The base rate is cosine's best one, times 0.1 to 10. Runs that diverge are
+    braked and put back, as `LearnedLR` with a `Guard` and `Snapshots` does.
     """
 
     def __init__(self) -> None:

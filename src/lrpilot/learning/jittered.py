@@ -8,6 +8,7 @@ import numpy as np
 
 from lrpilot.learning.distributions import ACTION_OF, BASE_OF, STACKS
 from lrpilot.learning.episodes import Episodes
+from lrpilot.learning.guarded import GuardedRuns
 from lrpilot.learning.net_runs import NetRuns
 from lrpilot.learning.past import PastRun
 from lrpilot.learning.runs import Floats, Runs, log_measure
@@ -64,6 +65,8 @@ def jittered(kind: str, stack: int, seed: int = 0) -> Iterator[PastRun]:
     """
     rng = np.random.default_rng([seed, stack, 7])
     runs = STACKS[kind](np.random.default_rng([seed, stack]), COPIES)
+    if isinstance(runs, GuardedRuns):
+        runs = runs.runs  # a record has the rates that were asked for
     recorder, action = Recorder(runs), ACTION_OF[kind]
     episodes = Episodes(recorder, BASE_OF[kind], action)
     targets = rng.uniform(-FARTHEST, FARTHEST, runs.count)

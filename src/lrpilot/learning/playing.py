@@ -68,17 +68,18 @@ def under_policies(runs: Runs, policies: Sequence[Policy], *, watch: int = 0) ->
 def under_schedules(
     runs: Runs, schedules: Sequence[Schedule[Any]], factors: Sequence[float] | None = None
 ) -> Floats:
-    """ln of the measure (copies, problems), each copy under its schedule times its factor, or 1."""
+    """ln of the measure (copies, problems), each copy under its schedule times its factor, or 1.
+
+    Infinite for a run that is lost, which one that was put back is not.
+    """
     factors = [1.0] * len(schedules) if factors is None else factors
     problems = runs.count // len(schedules)
     each = [schedule for schedule in schedules for _ in range(problems)]
     scales, lrs = Scales(each, runs.total_steps), np.repeat(np.asarray(factors), problems)
-    finite = np.ones(runs.count, dtype=np.bool_)
     for _ in range(runs.total_steps):
         losses = runs.step(lrs * scales.current().numpy())
-        finite &= np.isfinite(losses)
         scales.update(torch.from_numpy(losses), None)
-    return np.where(finite, log_measure(runs), np.inf).reshape(len(schedules), -1)
+    return log_measure(runs).reshape(len(schedules), -1)
 
 
 def under_offsets(runs: Runs, base: str, offsets: Floats) -> Floats:
@@ -89,7 +90,6 @@ def under_offsets(runs: Runs, base: str, offsets: Floats) -> Floats:
     copies = offsets.shape[1]
     shape, total_steps = BASES[base], runs.total_steps
     scales = np.exp(np.repeat(offsets, runs.count // copies, axis=1))
-    finite = np.ones(runs.count, dtype=np.bool_)
     for step in range(total_steps):
-        finite &= np.isfinite(runs.step(shape(step / total_steps) * scales[step]))
-    return np.where(finite, log_measure(runs), np.inf).reshape(copies, -1)
+        runs.step(shape(step / total_steps) * scales[step])
+    return log_measure(runs).reshape(copies, -1)

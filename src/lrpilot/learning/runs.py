@@ -15,7 +15,7 @@ FLOOR = 1e-30  # of a measure whose logarithm is taken
 class Runs(Protocol):
     """A stack of runs of one length, as one tensor program.
 
-    A run that has diverged goes on, with losses that are not finite.
+    A run that has diverged goes on, with losses that are not finite unless it is put back.
     """
 
     @property

@@ -171,8 +171,16 @@ class Guard:
         """State after one more loss."""
         inner = self.schedule.update(state.inner, signal)
         loss = signal.loss if self.mode == "min" else -signal.loss
+        reason, *brakes = self.braked(state, loss)
+        return GuardState(inner.scale * brakes[0], reason or inner.reason, inner, *brakes)
+
+    def braked(self, state: GuardState, loss: float) -> tuple[str, float, float, int, int, Losses]:
+        """What is new after ``loss`` (lower is better), seen at ``state.scale``.
+
+        That is "brake", "recover" or "", and the fields of `GuardState` from ``brake`` on.
+        """
         losses, alarm = self._observed(state.losses, loss, state.scale)
-        reason, brake, ceiling = inner.reason, state.brake, state.ceiling
+        reason, brake, ceiling = "", state.brake, state.ceiling
         alarms, healthy = state.alarms, state.healthy
         if alarm:
             reason, alarms, healthy = "brake", alarms + 1, 0
@@ -184,9 +192,7 @@ class Guard:
                 ceiling = min(2 * ceiling, 1.0)
             if brake < ceiling and healthy % self.recovery == 0:
                 reason, brake = "recover", min(2 * brake, ceiling)
-        return GuardState(
-            inner.scale * brake, reason, inner, brake, ceiling, alarms, healthy, losses
-        )
+        return reason, brake, ceiling, alarms, healthy, losses
 
     def _observed(self, losses: Losses, loss: float, scale: float) -> tuple[Losses, bool]:
         """``losses`` with one more, seen at a rate of ``scale``; whether it sets off the alarm."""

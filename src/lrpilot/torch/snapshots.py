@@ -16,6 +16,7 @@ from lrpilot.schedules.checks import check_count
 from lrpilot.torch.snapshot_stores import Contents, Folder, Memory, Slot, local
 
 STATE_VERSION = 1
+PROOF, ATTEMPTS = 10, 5  # defaults
 
 # Their state starts from zero, so that a zeroed one is as good as none.
 _START_AT_ZERO = (Adadelta, Adam, Adamax, RAdam, RMSprop, SGD)
@@ -74,9 +75,9 @@ class Snapshots:
         optimizer: Optimizer | Iterable[Optimizer],
         *,
         every: int = 100,
-        proof: int = 10,
+        proof: int = PROOF,
         where: str | os.PathLike[str] = "memory",
-        attempts: int = 5,
+        attempts: int = ATTEMPTS,
     ) -> None:
         check_count("every", every, least=1, cure="100 takes one every 100 optimizer steps")
         check_count("proof", proof, least=1, cure="1 accepts at the first healthy loss")

@@ -7,7 +7,7 @@ to. Values and gradients are (runs, *shape), rates (runs,); updates are in place
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -28,6 +28,15 @@ class BatchedOptimizer(Protocol):
 
     def keep(self, kept: Tensor) -> None:
         """Forget all runs but these."""
+        ...
+
+
+@runtime_checkable
+class Rewindable(BatchedOptimizer, Protocol):
+    """One that single runs can be put back in."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a step depends on but values and gradients: each (runs, ...), to write into."""
         ...
 
 
@@ -52,6 +61,10 @@ class Momentum:
         """Forget all runs but these."""
         self.buffers = rows(self.buffers, kept)
 
+    def state(self) -> dict[str, Tensor]:
+        """The momentum."""
+        return dict(self.buffers)
+
 
 class Adam:
     """Adam, with weight decay apart from the gradient (AdamW) if it is not 0."""
@@ -60,7 +73,7 @@ class Adam:
         self.weight_decay = weight_decay
         self.first, self.second = zeros(values), zeros(values)
         self.scratch = zeros(values)  # large new tensors at every step cost more than arithmetic
-        self.steps = 0
+        self.steps = torch.zeros(len(next(iter(values.values()))), dtype=torch.float64)
 
     def update(
         self, values: Mapping[str, Tensor], gradients: Mapping[str, Tensor], lrs: Tensor
@@ -69,6 +82,8 @@ class Adam:
         self.steps += 1
         first_correction = 1 - BETAS[0] ** self.steps
         correction = (1 - BETAS[1] ** self.steps) ** 0.5
+        sizes = lrs * (correction / first_correction).to(lrs.dtype)
+        eps = (EPS * correction).to(lrs.dtype)
         for name, value in values.items():
             gradient, lr = gradients[name], like(lrs, value)
             if self.weight_decay:
@@ -77,14 +92,18 @@ class Adam:
             square = self.second[name].mul_(BETAS[1])
             square.addcmul_(gradient, gradient, value=1 - BETAS[1])
             # Torch corrects the root before eps is added; here the rate and eps take it over.
-            direction = torch.sqrt(square, out=self.scratch[name]).add_(EPS * correction)
+            direction = torch.sqrt(square, out=self.scratch[name]).add_(like(eps, value))
             torch.div(mean, direction, out=direction)
-            value.addcmul_(lr * (correction / first_correction), direction, value=-1)
+            value.addcmul_(like(sizes, value), direction, value=-1)
 
     def keep(self, kept: Tensor) -> None:
         """Forget all runs but these."""
         self.first, self.second = rows(self.first, kept), rows(self.second, kept)
-        self.scratch = rows(self.scratch, kept)
+        self.scratch, self.steps = rows(self.scratch, kept), self.steps[kept]
+
+    def state(self) -> dict[str, Tensor]:
+        """Both moments, and how many steps are in them."""
+        return named(first=self.first, second=self.second) | {"steps": self.steps}
 
 
 class RMSprop:
@@ -109,6 +128,10 @@ class RMSprop:
         """Forget all runs but these."""
         self.second, self.scratch = rows(self.second, kept), rows(self.scratch, kept)
 
+    def state(self) -> dict[str, Tensor]:
+        """The second moment."""
+        return dict(self.second)
+
 
 def zeros(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A buffer for each stack."""
@@ -118,6 +141,11 @@ def zeros(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def rows(tensors: Mapping[str, Tensor], kept: Tensor) -> dict[str, Tensor]:
     """The stacks of the runs that are kept."""
     return {name: tensor[kept] for name, tensor in tensors.items()}
+
+
+def named(**stacks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Several stacks as one."""
+    return {f"{part} {name}": x for part, stack in stacks.items() for name, x in stack.items()}
 
 
 def like(lrs: Tensor, value: Tensor) -> Tensor:

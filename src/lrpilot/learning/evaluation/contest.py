@@ -35,6 +35,8 @@ CANDIDATES, GENERATIONS = 10, 16  # of the search for it
 def contest(held_out: HeldOut, kind: str, policies: Mapping[str, Policy]) -> list[HeldOutRow]:
     """All contenders on one set, whose judged problems none of them was tuned on.
 
+    Networks of the first three, whose rates may be wrong, are guarded and put back.
+
     base: the untuned base schedule. policies: by name. replay NAME: the policy's mean trajectory on
     the tuning problems, followed blindly. tuned SCHEDULE: at the rate that is best on the tuning
     problems. fixed: the best fixed trajectory there, searched in the policy's parametrisation.
@@ -44,13 +46,15 @@ def contest(held_out: HeldOut, kind: str, policies: Mapping[str, Policy]) -> lis
     first, count = several[0], len(several)
     rows: list[HeldOutRow] = []
     for wrong in WRONGS:
-        base = held_out.stack("judged", 1, wrong)
+        base = held_out.untuned("judged", 1, wrong)
         finals = under_offsets(base, first.base, np.zeros((base.total_steps, 1)))
         rows.append(_row(held_out, "base", wrong, finals[0]))
-        played = under_policies(held_out.stack("judged", count, wrong), several, watch=WATCH)
+        played = under_policies(held_out.untuned("judged", count, wrong), several, watch=WATCH)
         shares = times(played, finals[0], base.total_steps)
-        ways = under_policies(held_out.stack("tuning", count, wrong), several).offsets.mean(axis=2)
-        replayed = under_offsets(held_out.stack("judged", count, wrong), first.base, ways)
+        ways = under_policies(held_out.untuned("tuning", count, wrong), several).offsets.mean(
+            axis=2
+        )
+        replayed = under_offsets(held_out.untuned("judged", count, wrong), first.base, ways)
         kinds = {"": played.finals, f"{TIME} ": shares, f"{REPLAY} ": replayed}
         for prefix, found in kinds.items():
             for name, values in zip(policies, found, strict=True):

@@ -16,7 +16,7 @@ from rich.progress import Progress
 from lrpilot.bench.drawing import drawing_module
 from lrpilot.bench.held_out import HeldOutRow, load_rows, save_rows
 from lrpilot.bench.sheet import Sheet
-from lrpilot.learning.distributions import VERSION
+from lrpilot.learning.distributions import VERSIONS
 from lrpilot.learning.evaluation.contest import contest
 from lrpilot.learning.evaluation.sets import HeldOut, net_sets, nmf_sets
 from lrpilot.learning.evaluation.tables import tables
@@ -87,7 +87,7 @@ class Kept:
 
     def __init__(self, path: Path, kind: str, policies: Mapping[str, Policy]) -> None:
         self.path = path
-        head = json.dumps({"kind": kind, "version": VERSION, "policies": prints(policies)})
+        head = json.dumps({"kind": kind, "version": VERSIONS[kind], "policies": prints(policies)})
         lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
         if lines and lines[0] != head:
             raise ValueError(

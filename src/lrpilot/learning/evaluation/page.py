@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lrpilot.learning.evaluation.contest import CANDIDATES, GENERATIONS, GRID, KNOTS
 from lrpilot.learning.evaluation.pictures import YARDSTICK, save_pictures
 from lrpilot.learning.evaluation.sets import MATRICES, SEEDS, STARTS
+from lrpilot.learning.guarded import SHARE
 
 if TYPE_CHECKING:
     from lrpilot.learning.evaluation.evaluated import Evaluation
@@ -25,10 +26,14 @@ WHAT: Mapping[str, str] = {
         "is added to the gradients; no schedule is tuned for it."
     ),
     "net": (
-        "Small networks on made data that no policy was trained or chosen on, the same with four "
-        "times the steps, and tasks of the bench; {tuning} seeds to tune on and {judged} others to "
-        "judge. The measure is the loss on the test split; tuning reads validation alone. A base "
-        "rate of × 1 is the best of cosine on a half-decade grid, so that × 0.1 and × 10 are wrong."
+        "Small networks on made data that no policy was trained or chosen on, some with four "
+        "times the steps, and tasks of the bench; the fresh problems had not been looked at before "
+        "they were judged, the others had, while policies were designed; {tuning} seeds to tune "
+        "on and {judged} others to judge. The measure is the loss on the test split; tuning reads "
+        "validation alone. A base rate of × 1 is the best of cosine on a half-decade grid, so that "
+        "× 0.1 and × 10 are wrong. The policies, their base and the replay have a guard, and are "
+        "put back when they diverge, as `LearnedLR` does with `Snapshots`, of which a run has "
+        "{snapshots}; tuned and fixed schedules run alone."
     ),
 }
 
@@ -51,7 +56,11 @@ def page_text(evaluation: Evaluation, about: Mapping[str, str], folder: str) -> 
     summary, times, sets, lost = evaluation.sheets()
     made_by = "\n".join(f"- {name}: `{value}`" for name, value in sorted(about.items()))
     what = WHAT[kind].format(
-        matrices=MATRICES, starts=STARTS, tuning=len(SEEDS["tuning"]), judged=len(SEEDS["judged"])
+        matrices=MATRICES,
+        starts=STARTS,
+        tuning=len(SEEDS["tuning"]),
+        judged=len(SEEDS["judged"]),
+        snapshots=SHARE,
     )
     return PAGE.format(
         title=TITLES[kind],

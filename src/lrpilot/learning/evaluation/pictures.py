@@ -34,8 +34,8 @@ BESIDE: Mapping[str, tuple[str, ...]] = {
 SHOWN: Mapping[str, tuple[tuple[str, float], ...]] = {
     "nmf": (("noise 0", 1.0), ("noise 0.2", 1.0), ("noise 1.5", 1.0), ("noise 1.5", 10.0)),
     "net": (
-        ("81: teacher, momentum, 143 steps", 0.1),
-        ("81: teacher, momentum, 143 steps", 10.0),
+        ("611: teacher, adamw, 204 steps", 0.1),
+        ("611: teacher, adamw, 204 steps", 10.0),
         ("83: modular, adamw, 413 steps", 0.1),
         ("83: modular, adamw, 413 steps", 10.0),
     ),
@@ -100,7 +100,7 @@ def schedules(kind: str) -> Figure:
 
 def _draw(axes: Axes, kind: str, held_out: HeldOut, wrong: float) -> None:
     policy = load_policy(kind)
-    runs = held_out.stack("judged", 1, wrong)
+    runs = held_out.untuned("judged", 1, wrong)
     steps = np.arange(runs.total_steps)
     at = steps / runs.total_steps
     base = np.array([BASES[policy.base](float(x)) for x in at])

@@ -12,8 +12,9 @@ import torch
 
 from lrpilot.bench.nmf.matrices import matrix
 from lrpilot.learning.distributions import tuned_lr
+from lrpilot.learning.guarded import GuardedRuns
 from lrpilot.learning.net_cells import data_of, problem_of, random_cell
-from lrpilot.learning.net_runs import runs_at
+from lrpilot.learning.net_runs import NetRuns, runs_at
 from lrpilot.learning.nmf_runs import NMFRuns, NMFSetting, random_matrices
 from lrpilot.learning.runs import Floats, Runs
 from lrpilot.tasks import TrainingTask, find_task
@@ -25,12 +26,21 @@ Stack = Callable[[Part, int, float], Runs]
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Problems of one kind. group: what it is counted with. axis: what is new about it."""
+    """Problems of one kind. group: what it is counted with. axis: what is new about it.
+
+    guarded: the same runs, put back when they diverge; None where none does.
+    """
 
     name: str
     group: str
     axis: str
     stack: Stack
+    guarded: Stack | None = None
+
+    @property
+    def untuned(self) -> Stack:
+        """What is for contenders at rates that may be wrong."""
+        return self.guarded or self.stack
 
 
 # Of factorisations.
@@ -125,7 +135,8 @@ def _real(name: str, noise: float) -> HeldOut:
 
 # Of networks.
 
-CELLS = range(80, 96)
+SEEN_CELLS = range(80, 96)  # looked at set by set while policies were designed
+FRESH_CELLS = range(608, 624)  # not looked at before they were judged
 SEEDS: Mapping[Part, range] = {"tuning": range(900, 903), "judged": range(0, 5)}
 LONGER = 4  # times the horizon
 TASKS = (  # of the bench, whose data no policy is trained on; with the optimizer and the steps
@@ -138,8 +149,9 @@ TASKS = (  # of the bench, whose data no policy is trained on; with the optimize
 
 def net_sets() -> list[HeldOut]:
     """Cells that no policy was trained or chosen on, longer horizons, and tasks of the bench."""
-    found = [_cell(number, 1) for number in CELLS]
-    found += [_cell(number, LONGER) for number in CELLS[::4]]
+    found = [_cell(number, 1, "fresh problems") for number in FRESH_CELLS]
+    found += [_cell(number, 1, "new problems") for number in SEEN_CELLS]
+    found += [_cell(number, LONGER, f"{LONGER} times the steps") for number in SEEN_CELLS[::4]]
     found += [_task(*one) for one in TASKS]
     return found
 
@@ -147,17 +159,17 @@ def net_sets() -> list[HeldOut]:
 class Tested:
     """Runs of networks that are measured on the test split at the end, not on validation."""
 
-    def __init__(self, runs: Runs) -> None:
+    def __init__(self, runs: NetRuns | GuardedRuns) -> None:
         self.runs = runs
         self.count, self.total_steps = runs.count, runs.total_steps
         self.step, self.told, self.turn = runs.step, runs.told, runs.turn
 
     def measure(self) -> Floats:
         """The loss on the test split."""
-        return self.runs.measure("test")  # pyright: ignore[reportCallIssue]
+        return self.runs.measure("test")
 
 
-def _cell(number: int, longer: int) -> HeldOut:
+def _cell(number: int, longer: int, axis: str) -> HeldOut:
     cell = random_cell(number)
     total_steps = cell.total_steps * longer
 
@@ -165,20 +177,17 @@ def _cell(number: int, longer: int) -> HeldOut:
     def data() -> dict[str, tuple[torch.Tensor, ...]]:
         return data_of(cell)
 
-    def stack(part: Part, copies: int, factor: float) -> Runs:
-        problems = [problem_of(cell, seed, data()) for seed in SEEDS[part]]
-        runs = runs_at(
-            problems,
+    def runs(part: Part, copies: int, factor: float) -> NetRuns:
+        return runs_at(
+            [problem_of(cell, seed, data()) for seed in SEEDS[part]],
             [tuned_lr(cell) * factor],
             optimizer=cell.optimizer,
             total_steps=total_steps,
             copies=copies,
         )
-        return Tested(runs) if part == "judged" else runs
 
-    axis = "new problems" if longer == 1 else f"{longer} times the steps"
     name = f"{number}: {cell.data}, {cell.optimizer}, {total_steps} steps"
-    return HeldOut(name, "networks", axis, stack)
+    return _networks(name, axis, runs)
 
 
 def _task(name: str, optimizer: str, total_steps: int) -> HeldOut:
@@ -186,15 +195,25 @@ def _task(name: str, optimizer: str, total_steps: int) -> HeldOut:
     if not isinstance(task, TrainingTask):
         raise TypeError(f"{name} is no task that trains many runs at once")
 
-    def stack(part: Part, copies: int, factor: float) -> Runs:
-        problems = [task.problem(seed) for seed in SEEDS[part]]
-        runs = runs_at(
-            problems,
+    def runs(part: Part, copies: int, factor: float) -> NetRuns:
+        return runs_at(
+            [task.problem(seed) for seed in SEEDS[part]],
             [task.lrs[optimizer] * factor],
             optimizer=optimizer,
             total_steps=total_steps,
             copies=copies,
         )
-        return Tested(runs) if part == "judged" else runs
 
-    return HeldOut(f"{name}, {optimizer}, {total_steps} steps", "networks", "bench tasks", stack)
+    return _networks(f"{name}, {optimizer}, {total_steps} steps", "bench tasks", runs)
+
+
+def _networks(name: str, axis: str, runs: Callable[[Part, int, float], NetRuns]) -> HeldOut:
+    def stack(part: Part, copies: int, factor: float) -> Runs:
+        found = runs(part, copies, factor)
+        return Tested(found) if part == "judged" else found
+
+    def guarded(part: Part, copies: int, factor: float) -> Runs:
+        found = GuardedRuns(runs(part, copies, factor))
+        return Tested(found) if part == "judged" else found
+
+    return HeldOut(name, "networks", axis, stack, guarded)
