@@ -8,6 +8,7 @@ from lrpilot.learning import train as training_module
 from lrpilot.learning.distributions import TRAINING_CELLS, VALIDATION_CELLS, tuned_lr
 from lrpilot.learning.net_cells import data_of, problem_of, random_cell
 from lrpilot.learning.net_runs import runs_at
+from lrpilot.learning.taught import Exercise
 from lrpilot.learning.train import Training, train
 from lrpilot.schedules import load_policy
 
@@ -36,7 +37,12 @@ def test_a_minute_of_training_beats_the_untrained_policy(tmp_path, monkeypatch):
         cell = training[rng.integers(len(training))]
         return too_slow(cell, int(rng.integers(100)), copies)
 
+    def exercise(rng):
+        return Exercise(draw(rng, 1), -np.log(np.geomspace(0.03, 0.1, 8)))
+
     monkeypatch.setattr(training_module, "WIDE_STACKS", {"net": draw})
+    monkeypatch.setattr(training_module, "EXERCISES", {"net": exercise})
+    monkeypatch.setattr(training_module, "LESSONS", 1)
     monkeypatch.setattr(
         "lrpilot.learning.validation.validation_draw",
         lambda kind, number: lambda rng, copies: too_slow(validation[number], 0, copies),

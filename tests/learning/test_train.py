@@ -32,7 +32,7 @@ def generations(count, past=()):
 def test_evolution_finds_that_a_rate_is_too_low():
     mean = generations(25)[-1].mean
     layers = layers_of(mean, PLAN)
-    seen = np.zeros(13)
+    seen = np.zeros(len(NAMES))
     seen[3:6] = 3.0  # the loss falls, beyond doubt
     assert np.tanh(seen @ layers.weights[0] + layers.biases[0]) > 0.3
 

@@ -32,7 +32,7 @@ def train(
     method: Annotated[str, typer.Option(help="ppo, or cma (evolution).")] = "ppo",
     hidden: Annotated[
         list[int] | None,
-        typer.Option(help="Units of a hidden layer. Repeatable. Default: 16; cma: none."),
+        typer.Option(help="Units of a hidden layer. Repeatable. Default: 32; cma: none."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of problems and of the learner.")] = 0,
     imitate: Annotated[
@@ -54,9 +54,10 @@ def train(
             learner.Training(
                 kind=kind,
                 method=method,
-                hidden=tuple(hidden or ([16] if method == "ppo" else [])),
+                hidden=tuple(hidden or ([32] if method == "ppo" else [])),
                 seed=seed,
                 seconds=seconds_of(budget),
+                every=5 if method == "ppo" else 10,
                 imitate=imitate,
             ),
             out or Path(f"{kind}.safetensors"),
@@ -74,10 +75,12 @@ def train(
 
 
 def tell(one: Round) -> None:
-    """A line for each validation, and for the first round."""
+    """A line for each validation, for the first round, and for every fifth lesson."""
     if one.found is not None:
         line = f"round {one.number}, {one.seconds:.0f} s: validation {one.found.gain:+.3f} (best "
         line += f"{one.best:+.3f}; ln of the loss over the base's), {one.found.lost} runs lost"
         STDERR.print(line, highlight=False)
+    elif one.lesson and one.lesson % 5 == 0:
+        STDERR.print(f"lesson {one.lesson}, {one.seconds:.0f} s", highlight=False)
     elif one.number == 1:
-        STDERR.print(f"round 1 took {one.seconds:.1f} s", highlight=False)
+        STDERR.print(f"round 1, {one.seconds:.0f} s", highlight=False)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 
 import numpy as np
 
+from lrpilot.learning.guarded import GuardedRuns
 from lrpilot.learning.net_cells import NetCell, data_of, problem_of, random_cell
-from lrpilot.learning.net_runs import NetRuns, runs_at
+from lrpilot.learning.net_runs import runs_at
 from lrpilot.learning.nmf_runs import NMFRuns, random_matrices, random_setting
 from lrpilot.learning.paired import Draw
+from lrpilot.learning.runs import Floats
+from lrpilot.learning.taught import Exercise, Exercises
 from lrpilot.schedules.learned.policy import Action
 
 KINDS = ("nmf", "net")
-VERSION = 3
+VERSIONS: Mapping[str, int] = {"nmf": 3, "net": 4}
 """Rises with every change that alters what a seed trains on."""
 
 BASE_OF: Mapping[str, str] = {"nmf": "cosine", "net": "warmup-linear"}
@@ -29,11 +32,12 @@ UNSEEN_OF: Mapping[str, tuple[str, ...]] = {"nmf": ("persistence", "certainty"),
 """Features that the runs of a kind do not show; left alone, they would get arbitrary weights."""
 
 NMF_PROBLEMS = 16  # per stack
-TRAINING_CELLS = range(64)
-VALIDATION_CELLS = range(64, 80)  # policies are chosen on these
+TRAINING_CELLS = (*range(64), *range(96, 608))
+VALIDATION_CELLS = range(64, 80)  # policies are chosen on these; features, on 80 to 95
 WRONG = 10.0  # factor by which a base rate may be off
 WIDE = 12  # problems or rates of a wide stack
 RATES = 8  # per stack of networks, evenly over the logarithm of that range
+LONGER, OFTEN_LONGER = 3, 0.2  # times the horizon, and how often
 TRAINING_SEEDS = 800  # so many different starts of a cell
 TRAINING_STACKS: Mapping[str, int] = {"nmf": 4, "net": 6}  # that a generation is judged on
 VALIDATION_STACKS: Mapping[str, int] = {"nmf": 12, "net": len(VALIDATION_CELLS)}
@@ -59,20 +63,37 @@ def net_stack(
     copies: int,
     *,
     rates: int = RATES,
-    cells: range = TRAINING_CELLS,
-) -> NetRuns:
-    """Networks of a random cell at ``rates`` base rates, each ``copies`` times, from one start."""
+    cells: Sequence[int] = TRAINING_CELLS,
+) -> GuardedRuns:
+    """Networks of a random cell at ``rates`` base rates, each ``copies`` times, from one start.
+
+    A guard brakes those that diverge, and puts them back. Some cells get `LONGER` horizons.
+    """
+    return _networks(rng, copies, rates, cells)[0]
+
+
+def net_exercise(rng: np.random.Generator) -> Exercise:
+    """Networks of a random cell; the offset that is right undoes what is wrong with the rate."""
+    return Exercise(*_networks(rng, 1, WIDE, TRAINING_CELLS))
+
+
+def _networks(
+    rng: np.random.Generator, copies: int, rates: int, cells: Sequence[int]
+) -> tuple[GuardedRuns, Floats]:
+    """Runs, and ln of the tuned rate over the base rate of each."""
     cell = random_cell(int(rng.choice(cells)))
     at = (np.arange(rates) + rng.uniform(0, 1, rates)) / rates  # one in each part of the range
-    lrs = tuned_lr(cell) * WRONG ** (2 * at - 1)
+    logs = math.log(WRONG) * (2 * at - 1)
     problem = problem_of(cell, int(rng.integers(TRAINING_SEEDS)), data_of(cell))
-    return runs_at(
+    longer = LONGER if rng.random() < OFTEN_LONGER else 1
+    runs = runs_at(
         [problem],
-        lrs.tolist(),
+        (tuned_lr(cell) * np.exp(logs)).tolist(),
         optimizer=cell.optimizer,
-        total_steps=cell.total_steps,
+        total_steps=longer * cell.total_steps,
         copies=copies,
     )
+    return GuardedRuns(runs), np.tile(-logs, copies)
 
 
 STACKS: Mapping[str, Draw] = {"nmf": nmf_stack, "net": net_stack}
@@ -81,6 +102,8 @@ WIDE_STACKS: Mapping[str, Draw] = {
     "net": lambda rng, copies: net_stack(rng, copies, rates=WIDE),
 }
 """With more problems, for a learner that tries one policy at a time."""
+EXERCISES: Mapping[str, Exercises] = {"net": net_exercise}
+"""Where the right rate is known, so that a teacher can tell it."""
 
 
 def validation_draw(kind: str, number: int) -> Draw:

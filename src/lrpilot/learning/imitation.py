@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import nn
 
 from lrpilot.bench.store import Store
 from lrpilot.learning.cma import Layers
 from lrpilot.learning.past import PastRun, PastRuns
-from lrpilot.learning.runs import Floats
-from lrpilot.schedules.learned.features import NAMES, NOTHING, Numbers, begun, features, seen_with
+from lrpilot.learning.student import Shown, Student
+from lrpilot.schedules.learned.features import (
+    NAMES,
+    NOTHING,
+    Numbers,
+    begun,
+    features,
+    seen_with,
+    worst_counted,
+)
 from lrpilot.schedules.learned.learned import closed, window_after
 from lrpilot.schedules.learned.policy import BASES, Action
 
@@ -38,13 +43,6 @@ class Recording(NamedTuple):
     losses: Sequence[float]
     rates: Sequence[float]
     final: float
-
-
-class Shown(NamedTuple):
-    """What runs saw (decisions, features) and did (decisions,)."""
-
-    seen: Floats
-    actions: Floats
 
 
 def imitated(
@@ -122,6 +120,7 @@ def decisions(run: Recording, base: str, action: Action) -> Shown:
             rows.append(NOTHING)
         else:
             x = np.asarray(run.losses[begins:ends], dtype=np.float64)
+            x = x if seen is None else np.minimum(x, worst_counted(seen, Numbers))
             noise = float(np.square(np.diff(x)).sum())
             window = closed(ends - begins, float(x.sum()), noise)
             seen = begun(window) if seen is None else seen_with(seen, window, Numbers)
@@ -138,29 +137,9 @@ def decisions(run: Recording, base: str, action: Action) -> Shown:
 
 def clone(shown: Shown, hidden: tuple[int, ...], seed: int) -> Layers:
     """The network with the least squared error of its actions."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        sizes = [len(NAMES), *hidden]
-        inner = [
-            layer
-            for inputs, outputs in itertools.pairwise(sizes)
-            for layer in (nn.Linear(inputs, outputs), nn.Tanh())
-        ]
-        network = nn.Sequential(*inner, nn.Linear(sizes[-1], 1))
-    seen = torch.from_numpy(shown.seen).float()
-    actions = torch.from_numpy(shown.actions).float()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=0.01)
-    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, UPDATES)
-    for _ in range(UPDATES):
-        optimizer.zero_grad()
-        nn.functional.mse_loss(network(seen)[:, 0], actions).backward()
-        optimizer.step()
-        decay.step()
-    layers = [layer for layer in network if isinstance(layer, nn.Linear)]
-    return Layers(
-        tuple(layer.weight.detach().double().numpy().T.copy() for layer in layers),
-        tuple(layer.bias.detach().double().numpy().copy() for layer in layers),
-    )
+    student = Student(hidden, seed)
+    student.fit(shown, updates=UPDATES, rate=RATE)
+    return student.layers
 
 
 def _windows(total_steps: int) -> Iterator[tuple[int, int, int]]:

@@ -19,15 +19,17 @@ from lrpilot.learning.cma import Plan, as_policy, evolve, parameters_of
 from lrpilot.learning.distributions import (
     ACTION_OF,
     BASE_OF,
+    EXERCISES,
     KINDS,
     STACKS,
     TRAINING_STACKS,
     UNSEEN_OF,
-    VERSION,
+    VERSIONS,
     WIDE_STACKS,
 )
 from lrpilot.learning.imitation import imitated
 from lrpilot.learning.ppo import improve
+from lrpilot.learning.taught import taught
 from lrpilot.learning.validation import Validated, validate
 from lrpilot.schedules.checks import check_known
 from lrpilot.schedules.learned.policy import Policy, as_tensors
@@ -35,6 +37,8 @@ from lrpilot.schedules.learned.tensor_file import write_tensors
 
 Method = Literal["cma", "ppo"]
 METHODS = ("cma", "ppo")
+LESSONS = 30  # at most, before reinforcement learning begins
+BUDGET = 20.0  # seconds of a budget for each of them, of which it takes eight or so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +48,8 @@ class Training:
     kind: "nmf" or "net". seconds: budget of this call. every: rounds (generations of CMA-ES,
     updates of PPO) between two validations. patience: validations without a new best after which
     it stops early. unseen: features by name that the policy is not to read, for ablations.
-    imitate: store whose best runs PPO begins from; None begins at the base.
+    imitate: store whose best runs PPO begins from; None begins with lessons, or at
+    the base where nobody can give them.
     """
 
     kind: str
@@ -71,13 +76,15 @@ class Training:
 class Round(NamedTuple):
     """How far a training is.
 
-    found: of the last validation. best: gain of the best one; the file holds that policy.
+    found: of the last validation. best: gain of the best one; the file holds that policy. lesson:
+    number of the lesson that has just ended; 0 after them.
     """
 
     number: int
     seconds: float
     found: Validated | None
     best: float
+    lesson: int = 0
 
 
 class Trained(NamedTuple):
@@ -105,7 +112,9 @@ def train(
 
     What has been done stands beside ``path``, in .progress.jsonl (and .ppo.zip for PPO): the same
     training goes on from there, also after it was killed, and another one is refused, unless
-    ``fresh`` begins anew. ``logs``: folder for TensorBoard.
+    ``fresh`` begins anew. ``logs``: folder for TensorBoard. Lessons, if there are any, are
+    one for each `BUDGET` seconds, `LESSONS` at most; killed before the first update is over, a
+    training begins anew.
     """
     if path.suffix != ".safetensors":
         raise ValueError(f"a policy's file ends in .safetensors, got {path}")
@@ -135,7 +144,7 @@ class Journal:
             "seed": training.seed,
             "every": training.every,
             "unseen": list(training.unseen),
-            "version": VERSION,
+            "version": VERSIONS[training.kind],
         }
         if training.imitate is not None:
             head["imitate"] = str(training.imitate)
@@ -174,6 +183,7 @@ class _Course:
         gains = [line["gain"] for line in journal.rounds if "gain" in line]
         self.best = min([0.0, *gains])  # the untrained policy's is 0
         self.stale = len(gains) - 1 - gains.index(self.best) if self.best < 0 else len(gains)
+        self.lessons = max((line.get("lessons", 0) for line in journal.rounds), default=0)
         if not path.is_file() or not gains:
             self._write(_untrained(training), 0.0)
         self.stopped = "the budget was spent"
@@ -191,6 +201,8 @@ class _Course:
             found = validate(policy, self.training.kind)
             self._judge(policy, found)
             entry |= {"gain": found.gain, "lost": found.lost}
+        if self.lessons:
+            entry["lessons"] = self.lessons
         self.journal.add({"round": number, "seconds": round(self.seconds, 3), **entry})
         self.report(Round(number, self.seconds, found, self.best))
         for name, value in entry.items():
@@ -199,6 +211,11 @@ class _Course:
         if self.stale >= self.training.patience:
             self.stopped = f"{self.stale} validations in a row showed no better policy"
         return not is_over and self.stale < self.training.patience
+
+    def had_lesson(self, lesson: int) -> None:
+        """Tell of a lesson that is over."""
+        self.lessons = lesson
+        self.report(Round(0, self.seconds, None, self.best, lesson))
 
     def trained(self) -> Trained:
         """How it ended."""
@@ -216,11 +233,13 @@ class _Course:
             "trained": self.training.kind,
             "method": self.training.method,
             "seed": str(self.training.seed),
-            "distribution": str(VERSION),
+            "distribution": str(VERSIONS[self.training.kind]),
             "seconds": f"{self.seconds:.0f}",
             "validation": f"{gain:.4f} (mean ln of the loss over the base schedule's)",
             "lrpilot": version("lrpilot"),
         }
+        if self.lessons:
+            about["lessons"] = str(self.lessons)
         if self.training.imitate is not None:
             about["imitated"] = self.training.imitate.name
         part = self.path.with_suffix(".part")
@@ -229,7 +248,7 @@ class _Course:
 
 
 def _untrained(training: Training) -> Policy:
-    """What training begins with, and what is left if nothing better is found."""
+    """What is left if nothing better is found: the base schedule."""
     kind = training.kind
     plan = Plan(base=BASE_OF[kind], action=ACTION_OF[kind])
     return as_policy(kind, np.zeros(parameters_of(())), plan, {})
@@ -270,26 +289,32 @@ def _by_evolution(training: Training, course: _Course) -> None:
 
 def _by_gradients(training: Training, course: _Course, learner: Path, logs: Path | None) -> None:
     kind = training.kind
+    settings: dict[str, Any] = {
+        "base": BASE_OF[kind],
+        "action": ACTION_OF[kind],
+        "hidden": training.hidden,
+        "seed": training.seed,
+    }
+    unseen = (*UNSEEN_OF[kind], *training.unseen)
     begin = None
     if training.imitate is not None and not learner.is_file():
-        begin = imitated(
-            training.imitate,
-            base=BASE_OF[kind],
-            action=ACTION_OF[kind],
-            hidden=training.hidden,
-            seed=training.seed,
+        begin = imitated(training.imitate, **settings)
+    elif kind in EXERCISES and not learner.is_file():
+        begin = taught(
+            EXERCISES[kind],
+            lessons=min(max(int(training.seconds / BUDGET), 1), LESSONS),
+            unseen=unseen,
+            report=course.had_lesson,
+            **settings,
         )
     improve(
         WIDE_STACKS[kind],
-        base=BASE_OF[kind],
-        action=ACTION_OF[kind],
-        hidden=training.hidden,
-        unseen=(*UNSEEN_OF[kind], *training.unseen),
-        seed=training.seed,
+        unseen=unseen,
         checkpoint=learner,
         log_dir=logs,
         begin=begin,
         report=lambda update: course.goes_on(
             update.number, update.policy, decisions=update.decisions
         ),
+        **settings,
     )
