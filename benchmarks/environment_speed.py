@@ -37,8 +37,9 @@ from torch.utils.data import Dataset
 from lrpilot.learning import episodes
 from lrpilot.learning.distributions import ACTION_OF, BASE_OF
 from lrpilot.learning.environments import ScheduleEnv
+from lrpilot.learning.guarded import GuardedRuns
 from lrpilot.learning.net_cells import HELD_OUT, NetCell, data_of, network, problem_of
-from lrpilot.learning.net_runs import NetRuns, runs_at
+from lrpilot.learning.net_runs import runs_at
 from lrpilot.learning.paired import Draw
 from lrpilot.learning.vectorised import ScheduleVecEnv
 
@@ -145,15 +146,16 @@ def dacbench(cell: NetCell) -> Play:
 def drawing(cell: NetCell, problems: int) -> Draw:
     """Draws stacks of ``cell``, of so many base rates, all the same here."""
 
-    def draw(rng: np.random.Generator, copies: int) -> NetRuns:
+    def draw(rng: np.random.Generator, copies: int) -> GuardedRuns:
         problem = problem_of(cell, int(rng.integers(800)), data_of(cell))
-        return runs_at(
+        runs = runs_at(
             [problem],
             [LR] * problems,
             optimizer=cell.optimizer,
             total_steps=STEPS,
             copies=copies,
         )
+        return GuardedRuns(runs)
 
     return draw
 

@@ -1,12 +1,12 @@
 """What a policy for networks owes to what it sees, how it acts, and what it is rewarded for.
 
 Run `.venv/bin/python benchmarks/learned_ablations.py [VARIANT ...]`: five minutes of one core for
-each variant. PPO with 16 hidden units for 20 updates, two seeds, on the training cells that train
-fast (mixtures, teachers, spectra), base rates wrong by up to ten times. Judged on the fast ones of
-the cells 80 to 95, which nobody is trained or chosen on, at five rates from 0.1 to 10 times the
-tuned one, three seeds of networks: mean ln of what the policy leaves over what its base leaves, and
-over what the best of seven tuned schedules leaves. The policy of the last update is judged,
-whatever validation said.
+each variant. Ten lessons, then PPO with 16 hidden units for 20 updates, two seeds, on the training
+cells that train fast (mixtures, teachers, spectra), base rates wrong by up to ten times, runs
+guarded and put back. Judged on the fast ones of the cells 80 to 95, which nobody is trained or
+chosen on, at five rates from 0.1 to 10 times the tuned one, three seeds of networks: mean ln of
+what the policy leaves over what its base leaves, and over what the best of seven tuned schedules
+leaves. The policy of the last update is judged, whatever validation said.
 """
 
 import math
@@ -21,21 +21,26 @@ from lrpilot.bench.held_out import TUNED, WORST
 from lrpilot.learning import ppo
 from lrpilot.learning.distributions import ACTION_OF, BASE_OF, TRAINING_CELLS, WIDE, WRONG, tuned_lr
 from lrpilot.learning.evaluation.contest import GRID
+from lrpilot.learning.guarded import GuardedRuns
 from lrpilot.learning.net_cells import data_of, problem_of, random_cell
 from lrpilot.learning.net_runs import runs_at
 from lrpilot.learning.playing import under_offsets, under_policies, under_schedules
-from lrpilot.schedules import named_schedule
+from lrpilot.learning.taught import Exercise, taught
+from lrpilot.schedules import Policy, named_schedule
 from lrpilot.schedules.learned.features import NAMES
 from lrpilot.schedules.learned.policy import Action
 
 FAST = ("mixture", "teacher", "spectrum")
 JUDGED = range(80, 96)
-UPDATES, SEEDS = 20, (0, 1)
+LESSONS, UPDATES, SEEDS = 10, 20, (0, 1)
 RATES = (0.1, 0.3, 1.0, 3.0, 10.0)
 ACTION, BASE = ACTION_OF["net"], BASE_OF["net"]
 HIDDEN = tuple(name for name in NAMES if name not in ("progress", "offset", "action"))
 WITHOUT = {
     "as shipped": {},
+    "without lessons": {"lessons": 0},
+    "lessons alone": {"updates": 0},
+    "trained without guard and snapshots": {"guarded": False},
     "blind: progress, offset and action alone": {"unseen": HIDDEN},
     "without noise, noise growth and level": {"unseen": ("noise", "noise growth", "level")},
     "without evidence, trend and speed": {"unseen": ("evidence", "trend", "speed")},
@@ -54,44 +59,65 @@ def fast(cells):
     return [cell for cell in map(random_cell, cells) if cell.data in FAST]
 
 
-def stack(rng, copies, cells, rates):
+def stack(rng, copies, cells, rates, guarded=True):
     cell = cells[rng.integers(len(cells))]
     at = (np.arange(rates) + rng.uniform(0, 1, rates)) / rates
     problem = problem_of(cell, int(rng.integers(800)), data_of(cell))
     lrs = tuned_lr(cell) * WRONG ** (2 * at - 1)
     settings = {"optimizer": cell.optimizer, "total_steps": cell.total_steps, "copies": copies}
-    return runs_at([problem], lrs.tolist(), **settings)
+    runs = runs_at([problem], lrs.tolist(), **settings)
+    return GuardedRuns(runs) if guarded else runs
 
 
-def trained(seed, *, unseen=(), action=ACTION, every=ppo.EVERY, stacks=ppo.STACKS, rates=WIDE):
-    """The policy after so many updates."""
+def trained(
+    seed,
+    *,
+    lessons=LESSONS,
+    updates=UPDATES,
+    guarded=True,
+    unseen=(),
+    action=ACTION,
+    every=ppo.EVERY,
+    stacks=ppo.STACKS,
+    rates=WIDE,
+):
+    """The policy after so many lessons and updates."""
     ppo.EVERY, ppo.STACKS = every, stacks
-    cells, last = fast(TRAINING_CELLS), []
+    cells, last, begin = fast(TRAINING_CELLS), [], None
+    both = {"base": BASE, "action": action, "hidden": (16,), "seed": seed, "unseen": unseen}
+
+    def exercise(rng):
+        cell = cells[rng.integers(len(cells))]
+        runs = stack(rng, 1, [cell], WIDE, guarded)
+        return Exercise(runs, np.log(tuned_lr(cell) / runs.base_lrs.numpy()))
 
     def report(update):
         last.append(update.policy)
-        return update.number < UPDATES
+        return update.number < updates
 
+    if lessons:
+        begin = taught(exercise, lessons=lessons, **both)
+    if not updates:
+        layers = {name: tuple(map(np.float32, part)) for name, part in begin._asdict().items()}
+        return Policy(name="taught", squash="clip", base=BASE, action=action, **layers)
     with tempfile.TemporaryDirectory() as folder:
         ppo.improve(
-            lambda rng, copies: stack(rng, copies, cells, rates),
-            base=BASE,
-            action=action,
-            hidden=(16,),
-            seed=seed,
-            unseen=unseen,
+            lambda rng, copies: stack(rng, copies, cells, rates, guarded),
             checkpoint=Path(folder) / "learner.zip",
             log_dir=None,
+            begin=begin,
             report=report,
+            **both,
         )
     return last[-1]
 
 
-def held_out(cell, copies, rates, seeds):
+def held_out(cell, copies, rates, seeds, guarded=True):
     problems = [problem_of(cell, seed, data_of(cell)) for seed in seeds]
     lrs = [tuned_lr(cell) * rate for rate in rates]
     settings = {"optimizer": cell.optimizer, "total_steps": cell.total_steps, "copies": copies}
-    return runs_at(problems, lrs, **settings)
+    runs = runs_at(problems, lrs, **settings)
+    return GuardedRuns(runs) if guarded else runs
 
 
 def references(cell):
@@ -99,9 +125,10 @@ def references(cell):
     base = under_offsets(held_out(cell, 1, RATES, range(3)), BASE, np.zeros((cell.total_steps, 1)))
     names, factors = [n for n in TUNED for _ in GRID["net"]], list(GRID["net"]) * len(TUNED)
     made = [named_schedule(name, cell.total_steps) for name in names]
-    tuning = under_schedules(held_out(cell, len(names), (1.0,), range(900, 903)), made, factors)
-    best = int(tuning.mean(axis=1).argmin())
-    tuned = under_schedules(held_out(cell, 1, (1.0,), range(3)), [made[best]], [factors[best]])
+    runs = held_out(cell, len(names), (1.0,), range(900, 903), guarded=False)
+    best = int(under_schedules(runs, made, factors).mean(axis=1).argmin())
+    runs = held_out(cell, 1, (1.0,), range(3), guarded=False)
+    tuned = under_schedules(runs, [made[best]], [factors[best]])
     return base.reshape(len(RATES), -1), tuned[0]
 
 

@@ -1,9 +1,9 @@
 """What a guard and snapshots save of the runs that a policy for networks loses.
 
 Run `.venv/bin/python benchmarks/learned_rescued.py`: seven minutes on one core. The held-out cells
-80 to 95 from ten times too low, right and ten times too high a rate, five seeds each, one run at a
-time in torch: `LearnedLR` without its guard; with it, as it comes; and with snapshots besides; and
-for a control its base schedule with guard and snapshots. A run is lost if its last loss, on
+608 to 623 from ten times too low, right and ten times too high a rate, five seeds each, one run at
+a time in torch: `LearnedLR` without its guard; with it, as it comes; and with snapshots besides;
+and for a control its base schedule with guard and snapshots. A run is lost if its last loss, on
 held-out data, is not finite. "Over cosine": test loss at the end over that of cosine at the tuned
 rate with the same seed, geometric mean, a run at most e³ (and lost ones that).
 """
@@ -17,12 +17,13 @@ from torch import nn
 
 from lrpilot.bench.suite import OPTIMIZERS
 from lrpilot.learning.distributions import tuned_lr
+from lrpilot.learning.guarded import snapshots_every
 from lrpilot.learning.net_cells import data_of, problem_of, random_cell
 from lrpilot.schedules import Guard, OpenLoop, load_policy, named_schedule
 from lrpilot.schedules.learned.policy import BASES
 from lrpilot.torch import LearnedLR, ScheduledLR, Snapshots
 
-CELLS, SEEDS, RATES, WORST = range(80, 96), range(5), (0.1, 1.0, 10.0), 3.0
+CELLS, SEEDS, RATES, WORST = range(608, 624), range(5), (0.1, 1.0, 10.0), 3.0
 
 
 class Weights(nn.Module):
@@ -56,7 +57,7 @@ def trained(cell, data, seed, lr, make):
 
 
 def kept(model, optimizer, steps):
-    return Snapshots(model, optimizer, every=max(steps // 25, 4))
+    return Snapshots(model, optimizer, every=snapshots_every(steps))
 
 
 def base(model, optimizer, steps):
