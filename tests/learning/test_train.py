@@ -185,10 +185,10 @@ def test_a_policy_must_be_a_safetensors_file(tmp_path):
 def test_kill_9_loses_no_more_than_a_round(tmp_path):
     """On real problems, through the command line."""
     path = tmp_path / "policy.safetensors"
-    command = [sys.executable, "-m", "lrpilot", "train", "nmf", "--budget", "100s"]
+    command = [sys.executable, "-m", "lrpilot", "train", "nmf", "--budget", "400s"]
     process = subprocess.Popen([*command, "--out", str(path)], stderr=subprocess.PIPE)
     journal = path.with_suffix(".progress.jsonl")
-    until = time.monotonic() + 90
+    until = time.monotonic() + 300  # a busy machine is slow
     while time.monotonic() < until and not (
         journal.is_file() and journal.read_text().count("\n") > 2
     ):
