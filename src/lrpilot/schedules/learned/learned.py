@@ -155,7 +155,7 @@ class Learned:
         # By position, since `_replace` would double the cost of a step.
         (_, _, _, offset, action, trusted, decisions, until) = state[:8]
         losses, total, squares, last, aligned, persisted, seen = state[8:]
-        if decisions:
+        if decisions and loss > seen.first:  # below it, which most are, nothing is capped
             loss = min(loss, worst_counted(seen, Numbers))
         if losses:
             squares += (loss - last) ** 2
