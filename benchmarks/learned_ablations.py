@@ -98,8 +98,7 @@ def trained(
     if lessons:
         begin = taught(exercise, lessons=lessons, **both)
     if not updates:
-        layers = {name: tuple(map(np.float32, part)) for name, part in begin._asdict().items()}
-        return Policy(name="taught", squash="clip", base=BASE, action=action, **layers)
+        return Policy(name="taught", squash="clip", base=BASE, action=action, **begin._asdict())
     with tempfile.TemporaryDirectory() as folder:
         ppo.improve(
             lambda rng, copies: stack(rng, copies, cells, rates, guarded),

@@ -26,33 +26,21 @@ from lrpilot.torch import LearnedLR, ScheduledLR, Snapshots
 CELLS, SEEDS, RATES, WORST = range(608, 624), range(5), (0.1, 1.0, 10.0), 3.0
 
 
-class Weights(nn.Module):
-    """The parameters of a problem."""
-
-    def __init__(self, problem):
-        super().__init__()
-        self.values = nn.ParameterDict(
-            {name.replace(".", "/"): value.clone() for name, value in problem.parameters.items()}
-        )
-
-    def named(self):
-        return {name.replace("/", "."): value for name, value in self.values.items()}
-
-
 def trained(cell, data, seed, lr, make):
     """The test loss, infinite if the run is lost."""
     problem = problem_of(cell, seed, data)
-    model = Weights(problem)
-    optimizer = OPTIMIZERS[cell.optimizer](list(model.parameters()), lr)
+    values = {name: nn.Parameter(x.clone()) for name, x in problem.parameters.items()}
+    model = nn.ParameterList(values.values())
+    optimizer = OPTIMIZERS[cell.optimizer](list(model), lr)
     scheduler = make(model, optimizer, cell.total_steps)
     for _ in range(cell.total_steps):
-        loss = problem.loss(model.named(), problem.draw())
+        loss = problem.loss(values, problem.draw())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         scheduler.step(loss)
     with torch.no_grad():
-        final = problem.held_out_loss(model.named(), "test").item()
+        final = problem.held_out_loss(values, "test").item()
     return final if math.isfinite(final) else math.inf
 
 

@@ -25,28 +25,17 @@ COMPARED = 50  # beyond, runs at the edge of divergence blow rounding up
 RATES = {"sgd": 0.5, "momentum": 0.1, "adamw": 0.02, "rmsprop": 0.02}
 
 
-class Weights(nn.Module):
-    """The parameters of a problem."""
-
-    def __init__(self, values):
-        super().__init__()
-        names = {name: name.replace(".", "/") for name in values}
-        self.values = nn.ParameterDict({names[name]: x.clone() for name, x in values.items()})
-
-    def named(self):
-        return {name.replace("/", "."): value for name, value in self.values.items()}
-
-
 def one_by_one(task, optimizer, lr, policy):
     """Losses of a run in torch, and how often it was braked."""
     problem = task.problem(3)
-    model = Weights(problem.parameters)
-    stepping = OPTIMIZERS[optimizer](list(model.parameters()), lr)
+    values = {name: nn.Parameter(x.clone()) for name, x in problem.parameters.items()}
+    model = nn.ParameterList(values.values())
+    stepping = OPTIMIZERS[optimizer](list(model), lr)
     snapshots = Snapshots(model, stepping, every=snapshots_every(STEPS))
     scheduler = LearnedLR(stepping, STEPS, policy=policy, snapshots=snapshots)
     losses = []
     for _ in range(COMPARED):
-        loss = problem.loss(model.named(), problem.draw())
+        loss = problem.loss(values, problem.draw())
         stepping.zero_grad()
         loss.backward()
         stepping.step()

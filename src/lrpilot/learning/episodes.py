@@ -14,13 +14,7 @@ from lrpilot.schedules.learned.features import (
     seen_with,
     worst_counted,
 )
-from lrpilot.schedules.learned.learned import (
-    FALLING_BACK,
-    LARGEST,
-    Sums,
-    closed,
-    window_after,
-)
+from lrpilot.schedules.learned.learned import FALLING_BACK, LARGEST, Sums, closed, window_after
 from lrpilot.schedules.learned.policy import BASES, Action, moved
 
 

@@ -72,7 +72,7 @@ class StackedSnapshots:
     def __init__(self, runs: NetRuns) -> None:
         if not isinstance(runs.optimizer, Rewindable):
             raise TypeError(f"{type(runs.optimizer).__name__} cannot be put back")
-        self._live: list[Tensor] = [*runs.values.values(), *runs.optimizer.state().values()]
+        self._live = [*runs.values.values(), *runs.optimizer.state()]
         self._candidates = [x.clone() for x in self._live]
         self._accepted = [x.clone() for x in self._live]
         self.every, self.now = snapshots_every(runs.total_steps), 0

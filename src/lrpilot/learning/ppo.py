@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
@@ -14,6 +13,7 @@ from torch import nn
 
 from lrpilot.learning.cma import Layers
 from lrpilot.learning.paired import Draw
+from lrpilot.learning.student import as_layers
 from lrpilot.learning.vectorised import ScheduleVecEnv
 from lrpilot.schedules.learned.features import NAMES
 from lrpilot.schedules.learned.policy import Action, Policy
@@ -144,11 +144,11 @@ def _ignore(learner: PPO, unseen: Sequence[str]) -> None:
 
 def _update(learner: PPO, number: int, base: str, action: Action) -> Update:
     """The learner's mean action as a policy of ours."""
-    layers = _layers(learner)
+    layers = as_layers(_layers(learner))
     policy = Policy(
         name="ppo",
-        weights=tuple(layer.weight.detach().numpy().T.astype(np.float32) for layer in layers),
-        biases=tuple(layer.bias.detach().numpy().astype(np.float32) for layer in layers),
+        weights=layers.weights,
+        biases=layers.biases,
         squash="clip",
         base=base,
         action=action,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,8 +59,12 @@ class Student:
     @property
     def layers(self) -> Layers:
         """A copy of its layers."""
-        layers = [layer for layer in self.network if isinstance(layer, nn.Linear)]
-        return Layers(
-            tuple(layer.weight.detach().double().numpy().T.copy() for layer in layers),
-            tuple(layer.bias.detach().double().numpy().copy() for layer in layers),
-        )
+        return as_layers([layer for layer in self.network if isinstance(layer, nn.Linear)])
+
+
+def as_layers(linears: Sequence[nn.Linear]) -> Layers:
+    """A copy of torch's layers, which have their weights the other way round."""
+    return Layers(
+        tuple(layer.weight.detach().double().numpy().T.copy() for layer in linears),
+        tuple(layer.bias.detach().double().numpy().copy() for layer in linears),
+    )

@@ -35,7 +35,7 @@ class BatchedOptimizer(Protocol):
 class Rewindable(BatchedOptimizer, Protocol):
     """One that single runs can be put back in."""
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> list[Tensor]:
         """All that a step depends on but values and gradients: each (runs, ...), to write into."""
         ...
 
@@ -61,9 +61,9 @@ class Momentum:
         """Forget all runs but these."""
         self.buffers = rows(self.buffers, kept)
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> list[Tensor]:
         """The momentum."""
-        return dict(self.buffers)
+        return [*self.buffers.values()]
 
 
 class Adam:
@@ -101,9 +101,9 @@ class Adam:
         self.first, self.second = rows(self.first, kept), rows(self.second, kept)
         self.scratch, self.steps = rows(self.scratch, kept), self.steps[kept]
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> list[Tensor]:
         """Both moments, and how many steps are in them."""
-        return named(first=self.first, second=self.second) | {"steps": self.steps}
+        return [*self.first.values(), *self.second.values(), self.steps]
 
 
 class RMSprop:
@@ -128,9 +128,9 @@ class RMSprop:
         """Forget all runs but these."""
         self.second, self.scratch = rows(self.second, kept), rows(self.scratch, kept)
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> list[Tensor]:
         """The second moment."""
-        return dict(self.second)
+        return [*self.second.values()]
 
 
 def zeros(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -141,11 +141,6 @@ def zeros(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def rows(tensors: Mapping[str, Tensor], kept: Tensor) -> dict[str, Tensor]:
     """The stacks of the runs that are kept."""
     return {name: tensor[kept] for name, tensor in tensors.items()}
-
-
-def named(**stacks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Several stacks as one."""
-    return {f"{part} {name}": x for part, stack in stacks.items() for name, x in stack.items()}
 
 
 def like(lrs: Tensor, value: Tensor) -> Tensor:

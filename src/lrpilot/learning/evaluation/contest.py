@@ -35,12 +35,11 @@ CANDIDATES, GENERATIONS = 10, 16  # of the search for it
 def contest(held_out: HeldOut, kind: str, policies: Mapping[str, Policy]) -> list[HeldOutRow]:
     """All contenders on one set, whose judged problems none of them was tuned on.
 
-    Networks of the first three, whose rates may be wrong, are guarded and put back.
-
     base: the untuned base schedule. policies: by name. replay NAME: the policy's mean trajectory on
     the tuning problems, followed blindly. tuned SCHEDULE: at the rate that is best on the tuning
     problems. fixed: the best fixed trajectory there, searched in the policy's parametrisation.
     oracle: for each judged problem the best of all tuned schedules and rates on that very problem.
+    Under the first three, whose rates may be wrong, networks that diverge are put back.
     """
     several = list(policies.values())
     first, count = several[0], len(several)
@@ -51,9 +50,8 @@ def contest(held_out: HeldOut, kind: str, policies: Mapping[str, Policy]) -> lis
         rows.append(_row(held_out, "base", wrong, finals[0]))
         played = under_policies(held_out.untuned("judged", count, wrong), several, watch=WATCH)
         shares = times(played, finals[0], base.total_steps)
-        ways = under_policies(held_out.untuned("tuning", count, wrong), several).offsets.mean(
-            axis=2
-        )
+        tuning = under_policies(held_out.untuned("tuning", count, wrong), several)
+        ways = tuning.offsets.mean(axis=2)
         replayed = under_offsets(held_out.untuned("judged", count, wrong), first.base, ways)
         kinds = {"": played.finals, f"{TIME} ": shares, f"{REPLAY} ": replayed}
         for prefix, found in kinds.items():
