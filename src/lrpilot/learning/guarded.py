@@ -57,8 +57,8 @@ class GuardedRuns:
         return self.runs.measure(split)
 
     def _after(self, state: GuardState, loss: float) -> GuardState:
-        reason, *brakes = self.guard.braked(state, loss)
-        return GuardState(state.scale, reason, state.inner, *brakes)
+        new = self.guard.braked(state, loss)
+        return GuardState(state.scale, new[0], state.inner, *new[1:])
 
 
 class StackedSnapshots:

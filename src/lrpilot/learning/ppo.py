@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
@@ -147,8 +148,8 @@ def _update(learner: PPO, number: int, base: str, action: Action) -> Update:
     layers = as_layers(_layers(learner))
     policy = Policy(
         name="ppo",
-        weights=layers.weights,
-        biases=layers.biases,
+        weights=tuple(weight.astype(np.float32) for weight in layers.weights),
+        biases=tuple(bias.astype(np.float32) for bias in layers.biases),
         squash="clip",
         base=base,
         action=action,

@@ -171,8 +171,8 @@ class Guard:
         """State after one more loss."""
         inner = self.schedule.update(state.inner, signal)
         loss = signal.loss if self.mode == "min" else -signal.loss
-        reason, *brakes = self.braked(state, loss)
-        return GuardState(inner.scale * brakes[0], reason or inner.reason, inner, *brakes)
+        new = self.braked(state, loss)
+        return GuardState(inner.scale * new[1], new[0] or inner.reason, inner, *new[1:])
 
     def braked(self, state: GuardState, loss: float) -> tuple[str, float, float, int, int, Losses]:
         """What is new after ``loss`` (lower is better), seen at ``state.scale``.
