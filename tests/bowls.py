@@ -12,6 +12,9 @@ class Untold:
     def turn(self):
         pass
 
+    def put_back(self, which):
+        pass
+
 
 class Bowls(Untold):
     """Quadratics whose rate is 30 times too low: the best policy raises at once."""

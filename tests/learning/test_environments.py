@@ -119,6 +119,38 @@ def test_a_run_that_diverges_is_punished_once_and_for_what_is_left():
     assert len(rewards) > lost + 1  # the other run went on
 
 
+class Losing(Untold):
+    """Runs whose loss falls, and comes back half way through."""
+
+    total_steps, count = 100, 4
+
+    def __init__(self):
+        self.scales, self.back = [], []
+
+    def step(self, scales):
+        self.scales.append(scales)
+        at = len(self.scales)
+        return np.full(4, 2 / at if at < 50 else 1.5)
+
+    def put_back(self, which):
+        self.back.append(which.tolist())
+
+    def measure(self):
+        return np.ones(4)
+
+
+def test_a_run_that_loses_ground_retreats_under_the_policy_and_under_its_base():
+    action = Action(kind="steps", size=0.5, limit=5.0)
+    runs, rewards = Losing(), []
+    paired = Paired(lambda rng, copies: runs, np.random.default_rng(0), "linear", action)
+    while not (found := paired.step(np.zeros(2))).over:
+        rewards += found.rewards.tolist()
+    assert runs.back == [[True] * 4]
+    factors = np.array(runs.scales) / (1 - np.arange(100) / 100)[:, None]
+    np.testing.assert_allclose(factors[[0, 49, -1]], np.array([[1.0], [1.0], [0.1]]).repeat(4, 1))
+    assert not any(rewards)
+
+
 def test_the_vectorised_form_draws_the_next_stack_when_one_is_over():
     env = ScheduleVecEnv(nmf_stack, BASE_OF["nmf"], ACTION_OF["nmf"], seed=0)
     first = env.reset()

@@ -26,14 +26,14 @@ RATES = {"sgd": 0.5, "momentum": 0.1, "adamw": 0.02, "rmsprop": 0.02}
 
 
 def one_by_one(task, optimizer, lr, policy):
-    """Losses of a run in torch, and how often it was braked."""
+    """Losses of a run in torch, and how often it was braked and had to retreat."""
     problem = task.problem(3)
     values = {name: nn.Parameter(x.clone()) for name, x in problem.parameters.items()}
     model = nn.ParameterList(values.values())
     stepping = OPTIMIZERS[optimizer](list(model), lr)
     snapshots = Snapshots(model, stepping, every=snapshots_every(STEPS))
     scheduler = LearnedLR(stepping, STEPS, policy=policy, snapshots=snapshots)
-    losses = []
+    losses, decided = [], {}
     for _ in range(COMPARED):
         loss = problem.loss(values, problem.draw())
         stepping.zero_grad()
@@ -41,7 +41,8 @@ def one_by_one(task, optimizer, lr, policy):
         stepping.step()
         scheduler.step(loss)
         losses.append(loss.item())
-    return losses, scheduler.state.alarms
+        decided[scheduler.state.inner.decisions] = scheduler.state.inner.retreated
+    return losses, scheduler.state.alarms, sum(decided.values())
 
 
 @pytest.mark.filterwarnings("ignore:the loss set off the alarm")
@@ -51,6 +52,7 @@ def test_a_stack_is_braked_and_put_back_as_each_run_alone(optimizer):
     lrs = [RATES[optimizer] * factor for factor in (0.1, 10.0, 1e4, 1e6)]
     runs = GuardedRuns(runs_at([task.problem(3)], lrs, optimizer=optimizer, total_steps=STEPS))
     episodes, losses, alarms, step = Episodes(runs, policy.base, policy.action), [], [], runs.step
+    retreats = np.zeros(len(lrs))
 
     def recorded(scales):
         losses.append(step(scales))
@@ -60,13 +62,14 @@ def test_a_stack_is_braked_and_put_back_as_each_run_alone(optimizer):
     runs.step = recorded
     while not episodes.over:
         episodes.act(np.array([policy.act(tuple(seen)) for seen in episodes.observe()]))
-    put_back = 0
+        retreats += episodes.retreated & (episodes.step <= COMPARED)
+    put_back = np.zeros(2)
     for at, lr in enumerate(lrs):
-        curve, braked = one_by_one(task, optimizer, lr, policy)
+        curve, braked, retreated = one_by_one(task, optimizer, lr, policy)
         np.testing.assert_allclose([one[at] for one in losses[:COMPARED]], curve, rtol=2e-3)
-        assert alarms[COMPARED - 1][at] == braked
-        put_back += braked
-    assert put_back
+        assert (alarms[COMPARED - 1][at], retreats[at]) == (braked, retreated)
+        put_back += np.array([braked, retreated])
+    assert put_back.all()
     assert not episodes.lost.any()
 
 

@@ -11,7 +11,7 @@ from lrpilot.schedules import Guard, Learned, Signal
 from lrpilot.schedules.learned.policy import as_tensors
 from lrpilot.schedules.learned.tensor_file import write_tensors
 from lrpilot.torch import LearnedLR, ScheduledLR, Snapshots
-from policies import random_policy
+from policies import random_policy, still_policy
 from scheduled import lrs, sgd, through_json
 
 POLICY = random_policy(6)
@@ -88,6 +88,22 @@ def test_losses_may_be_tensors_or_not_finite():
     assert trained(tensors, doubles) == rates
     assert rates[21][0] < 0.3 * rates[20][0], "the guard brakes"
     assert "ignored losses" in numbers.explain()
+
+
+@pytest.mark.parametrize("lag", [0, 3])
+def test_a_retreat_puts_the_weights_back_to_where_the_loss_was_low(lag):
+    model = nn.Linear(1, 1)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    snapshots = Snapshots(model, optimizer, every=5)
+    scheduler = LearnedLR(optimizer, 200, policy=still_policy(), lag=lag, snapshots=snapshots)
+    rates = trained(scheduler, LOSSES)
+    good = snapshots.accepted
+    assert good > 50
+    rates += trained(scheduler, [2.9 + 0.05 * math.sin(step) for step in range(20)])
+    assert "half of what was gained was lost again" in scheduler.explain()
+    moves = [one for one in scheduler.log.decisions if one.reason == "rollback"]
+    assert [dict(move.statistics)["to"] for move in moves] == [pytest.approx(good, abs=15)]
+    assert rates[-1][0] < 0.11 * rates[len(LOSSES)][0]
 
 
 def test_its_horizon_is_stretched_and_a_cooldown_begins_on_demand():

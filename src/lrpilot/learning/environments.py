@@ -25,6 +25,8 @@ class ScheduleEnv(gymnasium.Env[Observation, Observation]):
 
     *Action*: float32 (1,) in [-1, 1]; moves the offset, ln of the rate over its base, as `Action`
     has it. 0 leaves the rate on its base; for factorisations no action leaves the stability bound.
+    Under the actions and under the base alike, a run that loses half of what it had gained is put
+    back to where it stood best, at a tenth of the rate.
 
     *Reward*: by how much more ln of the measure (loss on held-out data, or what a factorisation
     leaves, both without the noise of minibatches) fell in the window than under the base schedule
@@ -38,7 +40,7 @@ class ScheduleEnv(gymnasium.Env[Observation, Observation]):
     ``reset(seed=...)`` draws a problem: see the function that the environment is made with.
     """
 
-    version = 3
+    version = 4
     """Rises with every change that alters a result."""
 
     metadata = {"render_modes": []}  # noqa: RUF012  (Gymnasium has it so)

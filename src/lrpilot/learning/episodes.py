@@ -11,17 +11,27 @@ from lrpilot.schedules.learned.features import (
     begun,
     features,
     has_lost_everything,
+    has_lost_ground,
     seen_with,
+    where_best,
     worst_counted,
 )
-from lrpilot.schedules.learned.learned import FALLING_BACK, LARGEST, Sums, closed, window_after
+from lrpilot.schedules.learned.learned import (
+    FALLING_BACK,
+    LARGEST,
+    Sums,
+    closed,
+    retreat,
+    window_after,
+)
 from lrpilot.schedules.learned.policy import BASES, Action, moved
 
 
 class Episodes:
     """Decide after each window of a stack of runs, until all have ended.
 
-    A run has ended when its steps are over or it has diverged: no loss of a window was finite.
+    A run that loses ground is put back, at a lower rate, whatever the actions. It has ended when
+    its steps are over or it has diverged: no loss of a window was finite.
 
     step: optimizer steps taken. lost: which runs have diverged (runs,).
     """
@@ -33,6 +43,7 @@ class Episodes:
         self.lost = np.zeros(runs.count, dtype=np.bool_)
         self.trusted = np.ones(runs.count, dtype=np.bool_)
         self.offsets, self.actions = np.zeros(runs.count), np.zeros(runs.count)
+        self.retreated = np.zeros(runs.count, dtype=np.bool_)  # at the last decision
         self.seen = Seen()
         self._counts = np.ones(runs.count, dtype=int)  # finite losses in the last window
 
@@ -50,13 +61,18 @@ class Episodes:
         found = features(self.seen, self._counts, progress, share, self.actions, np)
         return np.stack(np.broadcast_arrays(*found), axis=-1)
 
-    def act(self, actions: Floats) -> None:
-        """Move each offset by its action in [-1, 1], and train to the end of the next window."""
+    def act(self, actions: Floats) -> Floats:
+        """Move each offset by its action in [-1, 1], and train to the end of the next window.
+
+        Returns the offsets that it trained with (runs,); those that hold now may be lower.
+        """
         wanted = moved(self.action, self.offsets, actions, np)
         fallen = np.minimum(self.offsets, self.offsets * FALLING_BACK)
         self.offsets = np.where(self.trusted, wanted, fallen)
         self.actions = np.where(self.trusted, actions, 0.0)
+        offsets = self.offsets
         self._train(window_after(self.step, self.runs.total_steps))
+        return offsets
 
     def _train(self, count: int) -> None:
         total_steps = self.runs.total_steps
@@ -85,8 +101,24 @@ class Episodes:
         window = closed(self._counts, total, squares, aligned, persisted, np)
         seen = seen_with(self.seen, window, np) if self.decisions else begun(window)
         self.seen = _chosen(self.lost, self.seen, seen) if self.decisions else seen
+        self._retreat()
         self.trusted &= ~has_lost_everything(self.seen, np)
         self.decisions += 1
+
+    def _retreat(self) -> None:
+        """Put back the runs that have lost ground; where that was in vain, what is lost is lost."""
+        seen, retreated = self.seen, self.retreated
+        lost = has_lost_ground(seen, retreated, np) & self.trusted & ~self.lost
+        self.retreated = back = lost & ~retreated
+        if lost.any():
+            self.seen = _chosen(back, where_best(seen), seen)
+            self.seen = _chosen(
+                lost & retreated, seen._replace(best=seen.last, fast=seen.last), self.seen
+            )
+        if back.any():
+            cut = retreat(self.offsets, self.action.limit, np)
+            self.offsets = np.where(back, cut, self.offsets)
+            self.runs.put_back(back)
 
 
 def _plus(sums: Sums, numbers: Floats) -> Sums:

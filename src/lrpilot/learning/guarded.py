@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lrpilot.bench.batched.optimizers import Rewindable
 from lrpilot.learning.net_runs import NetRuns
-from lrpilot.learning.runs import Floats
+from lrpilot.learning.runs import Floats, Mask
 from lrpilot.schedules import Constant, Guard, OpenLoop
 from lrpilot.schedules.guard import GuardState
 from lrpilot.tasks.protocol import Split
 from lrpilot.torch.snapshots import ATTEMPTS, PROOF
 
 SHARE, FEWEST = 25, 4  # snapshots of a run, and steps between two of them at least
-
-Mask = NDArray[np.bool_]
 
 
 def snapshots_every(total_steps: int) -> int:
@@ -27,6 +24,9 @@ def snapshots_every(total_steps: int) -> int:
 
 class GuardedRuns:
     """`NetRuns`, each braked by a `Guard` of its own, and put back by `StackedSnapshots`.
+
+    A run is put back when its guard brakes or when it is asked for, once both are known: before
+    the next step, or before it is measured.
 
     The losses are those that were computed, also of weights that have been put back since.
     """
@@ -38,23 +38,36 @@ class GuardedRuns:
         self.guard = Guard(OpenLoop(Constant(), runs.total_steps))
         self.states = [self.guard.init() for _ in range(runs.count)]
         self.snapshots = StackedSnapshots(runs)
+        self._healthy = self._alarms = np.zeros(runs.count, dtype=np.bool_)  # of the last step
+        self._is_settled = True
 
     def step(self, scales: Floats) -> Floats:
         """One step of each at its scale times its brake."""
+        self._settle()
         braked = scales * np.array([state.brake for state in self.states])
         losses = self.runs.step(braked)
         seen = zip(self.states, losses.tolist(), braked.tolist(), strict=True)
         self.states = [
             self._after(state._replace(scale=scale), loss) for state, loss, scale in seen
         ]
-        healthy = np.array([state.is_healthy for state in self.states])
-        alarms = np.array([state.reason == "brake" for state in self.states])
-        self.snapshots.observed(healthy, alarms)
+        self._healthy = np.array([state.is_healthy for state in self.states])
+        self._alarms = np.array([state.reason == "brake" for state in self.states])
+        self._is_settled = False
         return losses
+
+    def put_back(self, which: Mask) -> None:
+        """Put back the last weights known to be good."""
+        self._alarms = self._alarms | which
 
     def measure(self, split: Split = "validation") -> Floats:
         """The loss on a held-out split."""
+        self._settle()
         return self.runs.measure(split)
+
+    def _settle(self) -> None:
+        if not self._is_settled:
+            self.snapshots.observed(self._healthy, self._alarms)
+            self._is_settled = True
 
     def _after(self, state: GuardState, loss: float) -> GuardState:
         new = self.guard.braked(state, loss)

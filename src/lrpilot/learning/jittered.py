@@ -11,7 +11,7 @@ from lrpilot.learning.episodes import Episodes
 from lrpilot.learning.guarded import GuardedRuns
 from lrpilot.learning.net_runs import NetRuns
 from lrpilot.learning.past import PastRun
-from lrpilot.learning.runs import Floats, Runs, log_measure
+from lrpilot.learning.runs import Floats, Mask, Runs, log_measure
 
 COPIES = 16  # runs of each problem
 FARTHEST = 2.5  # that an offset is drawn from, ln
@@ -50,6 +50,10 @@ class Recorder:
     def turn(self) -> None:
         """As the runs have it."""
         self.runs.turn()
+
+    def put_back(self, which: Mask) -> None:
+        """As the runs have it."""
+        self.runs.put_back(which)
 
     def measure(self) -> Floats:
         """As the runs have it."""

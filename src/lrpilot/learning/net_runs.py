@@ -10,7 +10,7 @@ from torch.func import vmap
 
 from lrpilot.bench.batched.program import UPDATES
 from lrpilot.bench.batched.stacks import Stack, drawn, flattened, gradients, held_out, stacked
-from lrpilot.learning.runs import Floats
+from lrpilot.learning.runs import Floats, Mask
 from lrpilot.tasks.protocol import Split
 from lrpilot.tasks.training import Problem
 from lrpilot.torch.gradients import GradientWindows
@@ -68,6 +68,9 @@ class NetRuns:
         """Compare with the gradients since the last call from now on."""
         if self._windows is not None:
             self._windows.turn()
+
+    def put_back(self, which: Mask) -> None:
+        """There is nothing to go back to; `GuardedRuns` have snapshots."""
 
     def measure(self, split: Split = "validation") -> Floats:
         """The loss on a held-out split."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrpilot.learning.runs import Floats
+from lrpilot.learning.runs import Floats, Mask
 from lrpilot.nmf import Factors, Settings, Solver, noisy_anchor, random_start
 
 ENTRIES = ("gamma", "exponential", "sparse")
@@ -128,6 +128,9 @@ class NMFRuns:
 
     def turn(self) -> None:
         """Nothing depends on it."""
+
+    def put_back(self, which: Mask) -> None:
+        """There is nothing to go back to: the bound keeps the factors in order."""
 
     def measure(self) -> Floats:
         """The share of ‖V‖² that is left."""

@@ -49,8 +49,8 @@ def under_policies(runs: Runs, policies: Sequence[Policy], *, watch: int = 0) ->
             for policy, shown in zip(policies, seen, strict=True)
         ]
         before = episodes.step
-        episodes.act(np.array(actions).reshape(-1))
-        offsets.append(np.tile(episodes.offsets, (episodes.step - before, 1)))
+        held = episodes.act(np.array(actions).reshape(-1))
+        offsets.append(np.tile(held, (episodes.step - before, 1)))
         if episodes.over or (watch and episodes.decisions % watch == 0):
             steps.append(episodes.step)
             watched.append(np.where(episodes.lost, np.inf, log_measure(runs)))

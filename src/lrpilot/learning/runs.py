@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 FLOOR = 1e-30  # of a measure whose logarithm is taken
 
@@ -42,6 +43,10 @@ class Runs(Protocol):
 
     def turn(self) -> None:
         """A decision has been made: gradients are compared with those since the one before."""
+        ...
+
+    def put_back(self, which: Mask) -> None:
+        """Go back to weights known to be good, where there are any; asked after a decision."""
         ...
 
     def measure(self) -> Floats:

@@ -37,6 +37,7 @@ _POLICY = "decisions"
 _POLICY_WORDS: Mapping[str, str] = {
     "raise": "raised by the policy against its base schedule",
     "lower": "lowered by the policy against its base schedule",
+    "retreat": "cut at once: half of what was gained was lost again",
     "fallback": "back to the base schedule: under the policy the loss came back above its start",
 }
 _SAW = ("action", "offset", "seen.last", "seen.fast", "seen.slow", "seen.best", "seen.noise")

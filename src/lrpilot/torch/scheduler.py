@@ -52,7 +52,7 @@ class ScheduledLR(LRScheduler):
     ranks: in distributed training the observation is the "mean" over all ranks, weighted by count,
         or that of the "first"; "given" says that every rank hands in the same already.
     process_group: the ranks in question; None is all.
-    snapshots: weights to go back to when the schedule brakes, as a `Guard` does.
+    snapshots: weights to go back to when a `Guard` brakes or a policy retreats.
     """
 
     def __init__(
@@ -322,7 +322,8 @@ class ScheduledLR(LRScheduler):
         step, scale, reason = self.last_epoch, self.state.scale, self.state.reason
         is_healthy = getattr(self.state, "is_healthy", math.isfinite(loss))
         now = step + len(self._intake.flying)
-        done = snapshots.observed(step, healthy=is_healthy, alarm=reason == "brake", now=now)
+        alarm = reason in ("brake", "retreat")
+        done = snapshots.observed(step, healthy=is_healthy, alarm=alarm, now=now)
         if done is not None:
             event = "rollback" if done.outcome == "restored" else str(done)
             self.log.note(step, event, scale, scale, to=done.step or 0, attempt=done.attempt)

@@ -43,9 +43,12 @@ positive = st.floats(0.01, 100.0)
 @pytest.mark.parametrize("total_steps", [1, 37, 1000])
 @given(losses=contracts.streams())
 def test_a_policy_that_does_nothing_leaves_its_base_schedule_exactly(base, total_steps, losses):
+    """Until it retreats."""
     learned = Learned(total_steps, still_policy(4, base=base))
     planned = OpenLoop(BASES[base], total_steps)
-    assert scales(run(learned, losses)) == scales(run(planned, losses))
+    states = run(learned, losses)
+    kept = list(itertools.takewhile(lambda state: state.reason != "retreat", states))
+    assert scales(kept) == scales(run(planned, losses))[: len(kept)]
 
 
 @pytest.mark.parametrize("kind", ["steps", "anchored"])
@@ -104,6 +107,40 @@ def test_a_loss_that_explodes_counts_as_a_bad_one(losses, cut):
     for _ in range(200):
         once = STEPS.update(once, Signal(1e30))
     assert not once.trusted
+
+
+def test_it_retreats_once_where_half_of_what_was_gained_is_lost_again():
+    """The rate falls to a tenth, and the policy is shown the run as it stood best."""
+    still = Learned(400, still_policy())
+    states = run(still, [*FALLING, *[2.7] * 50])
+    retreats = [state for state in states if state.reason == "retreat"]
+    assert [state.offset for state in retreats] == [-math.log(10)]
+    seen = retreats[0].seen
+    assert seen.best == seen.last == seen.fast == seen.slow == seen.before
+    assert retreats[0].step > 150
+    assert states[-1].offset == -math.log(10), "the loss that stays is not held against it again"
+    assert states[-1].seen.best > 2.5, "what is lost is lost"
+    assert states[-1].trusted
+
+
+@given(losses=contracts.streams(), seed=st.integers(0, 20))
+def test_it_never_retreats_twice_in_a_row_nor_beyond_its_limit(losses, seed):
+    learned = Learned(40, random_policy(seed=seed))
+    states = run(learned, losses)
+    decided = [b for a, b in itertools.pairwise(states) if b.decisions > a.decisions]
+    for before, after in itertools.pairwise(decided):
+        assert (before.reason, after.reason) != ("retreat", "retreat")
+    assert all(abs(state.offset) <= learned.limit for state in states)
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.1, 1.0])
+def test_noise_makes_no_retreat(noise):
+    """Of level and of falling losses, over a thousand steps: ten runs each."""
+    rng, learned = np.random.default_rng(0), Learned(1000, still_policy())
+    for level in (np.ones(1000), 1 / (1 + np.arange(1000) / 50)):
+        for _ in range(10):
+            reasons = {one.reason for one in run(learned, level + noise * rng.normal(size=1000))}
+            assert reasons == {"plan"}
 
 
 def test_it_falls_back_to_the_base_when_the_losses_are_back_above_their_start():

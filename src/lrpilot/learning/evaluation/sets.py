@@ -162,7 +162,8 @@ class Tested:
     def __init__(self, runs: NetRuns | GuardedRuns) -> None:
         self.runs = runs
         self.count, self.total_steps = runs.count, runs.total_steps
-        self.step, self.told, self.turn = runs.step, runs.told, runs.turn
+        self.step, self.put_back = runs.step, runs.put_back
+        self.told, self.turn = runs.told, runs.turn
 
     def measure(self) -> Floats:
         """The loss on the test split."""

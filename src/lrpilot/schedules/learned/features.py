@@ -159,6 +159,22 @@ def between(x: Number, low: float, high: float, xp: Any) -> Number:
     return xp.minimum(xp.maximum(x, low), high)
 
 
+def has_lost_ground(seen: Seen, retreated: Number, xp: Any) -> Number:
+    """Whether half of what was gained is lost again, beyond what noise explains.
+
+    retreated: whether the last decision was a retreat, after which the last window alone tells.
+    """
+    gained = xp.maximum(seen.first - seen.best, 0.0)
+    level = seen.fast + retreated * (seen.last - seen.fast)
+    return level - seen.best > xp.maximum(0.5 * gained, 2 * seen.noise_slow)
+
+
+def where_best(seen: Seen) -> Seen:
+    """``seen``, as if the run stood again where it stood best."""
+    best = seen.best
+    return seen._replace(last=best, fast=best, slow=best, before=best, noise=seen.noise_slow)
+
+
 def has_lost_everything(seen: Seen, xp: Any) -> Number:
     """Whether the losses are back above where they began, beyond what noise explains."""
     gained = xp.maximum(seen.first - seen.best, 0.0)

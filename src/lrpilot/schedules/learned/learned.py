@@ -16,7 +16,9 @@ from lrpilot.schedules.learned.features import (
     begun,
     features,
     has_lost_everything,
+    has_lost_ground,
     seen_with,
+    where_best,
     worst_counted,
 )
 from lrpilot.schedules.learned.policy import BASES, Policy, load_policy
@@ -29,6 +31,7 @@ SHORTEST, GROWTH, LONGEST = 1 / 200, 1 / 10, 1 / 40
 LEAST = 4  # losses in a window: of fewer the noise is not known
 BEGINNING, BEGUN = 100, 0.1  # steps of the warm-up, and the base's progress then, there
 UNKNOWN = 2000  # steps of the horizon that windows are measured by where there is none
+RETREAT = math.log(10)  # by which the offset falls where much of what was gained is lost
 FALLING_BACK = 0.5  # of the offset is left at each decision once the policy is not trusted any more
 LARGEST = 1e140  # beyond this a loss counts as not finite: the sums of a window must not overflow
 
@@ -70,6 +73,7 @@ class LearnedState(NamedTuple):
     action: float = 0.0  # the last one
     trusted: int = 1  # 0 once the schedule has fallen back to its base
     decisions: int = 0
+    retreated: int = 0  # 1 at the decision after a retreat
     # Of the window under way:
     until: int = 0  # the step at which it ends
     losses: int = 0
@@ -90,12 +94,15 @@ class Learned:
     have shown and moves the offset, reason "raise" or "lower". Between decisions the scale follows
     the base.
 
-    Envelope: the offset stays within the policy's limit. If the losses are back above where they
-    began, the policy has failed: it is not asked again, and its offset, unless negative, is taken
-    back by half at each window, reason "fallback". Losses that are not finite are ignored, reason
-    "ignore": the plan moves on, a window ends where it would, and the policy never sees them; a
-    `Guard` around the schedule brakes for them. A loss counts as at most `worst_counted`, so that
-    one that explodes does not hide all that come after it.
+    Envelope: the offset stays within the policy's limit. If half of what was gained is lost again,
+    beyond what noise explains, the rate is cut to a tenth and the policy is shown the run as it
+    stood best, reason "retreat", on which `lrpilot.torch.Snapshots` put the weights back; if that
+    was in vain, what is lost is lost. If the losses are back above where they began, the policy has
+    failed: it is not asked again, and its offset, unless negative, is taken back by half at each
+    window, reason "fallback". Losses that are not finite are ignored, reason "ignore": the plan
+    moves on, a window ends where it would, and the policy never sees them; a `Guard` around the
+    schedule brakes for them. A loss counts as at most `worst_counted`, so that one that explodes
+    does not hide all that come after it.
 
     total_steps: the horizon, in optimizer steps. None if it is not known: the base is then constant
         after a warm-up of 100 steps, and the policy decides as at the beginning of a long run; let
@@ -153,8 +160,8 @@ class Learned:
             ignored = state._replace(scale=scale, reason="ignore", step=step)
             return self._decided(ignored, step) if step >= state.until and state.losses else ignored
         # By position, since `_replace` would double the cost of a step.
-        (_, _, _, offset, action, trusted, decisions, until) = state[:8]
-        losses, total, squares, last, aligned, persisted, seen = state[8:]
+        (_, _, _, offset, action, trusted, decisions, retreated, until) = state[:9]
+        losses, total, squares, last, aligned, persisted, seen = state[9:]
         if decisions and loss > seen.first:  # below it, which most are, nothing is capped
             loss = min(loss, worst_counted(seen, Numbers))
         if losses:
@@ -165,7 +172,7 @@ class Learned:
         if decisions and "persistence" in self.needs and abs(signal.persistence) < LARGEST:
             persisted = persisted.plus(float(signal.persistence))
         window = (losses + 1, total + loss, squares, loss, aligned, persisted, seen)
-        past = (scale, "plan", step, offset, action, trusted, decisions, until)
+        past = (scale, "plan", step, offset, action, trusted, decisions, retreated, until)
         state = tuple.__new__(LearnedState, (*past, *window))
         return self._decided(state, step) if step >= until else state
 
@@ -179,18 +186,27 @@ class Learned:
         sums = state.losses, state.total, state.squares, state.aligned, state.persisted
         window = closed(*sums, Numbers)
         seen = seen_with(state.seen, window, Numbers) if state.decisions else begun(window)
+        offset, retreated = state.offset, 0
+        if state.trusted and has_lost_ground(seen, state.retreated, Numbers):
+            if state.retreated:  # in vain: what is lost is lost
+                seen = seen._replace(best=seen.last, fast=seen.last)
+            else:
+                seen, retreated = where_best(seen), 1
+                offset = retreat(offset, policy.action.limit, Numbers)
         trusted = bool(state.trusted) and not has_lost_everything(seen, Numbers)
         if trusted:
             progress = 0.0 if self.total_steps is None else min(step / self.total_steps, 1.0)
-            share = state.offset / policy.action.limit
+            share = offset / policy.action.limit
             shown = features(seen, state.losses, progress, share, state.action, Numbers)
             action = policy.act(shown)
-            offset = policy.moved(state.offset, action)
+            offset = policy.moved(offset, action)
             reason = "raise" if offset > state.offset else "lower"
         else:
             action, offset = 0.0, min(state.offset, state.offset * FALLING_BACK)
             reason = "fallback"
-        has_moved = offset != state.offset or trusted != bool(state.trusted)
+        if retreated:
+            reason = "retreat"
+        has_moved = retreated or offset != state.offset or trusted != bool(state.trusted)
         # Not `_replace`, which costs several times as much.
         return LearnedState(
             scale=self._scale(step, offset),
@@ -200,10 +216,16 @@ class Learned:
             action=action,
             trusted=int(trusted),
             decisions=state.decisions + 1,
+            retreated=retreated,
             until=step + window_after(step, self.total_steps),
             loss=state.loss,
             seen=seen,
         )
+
+
+def retreat(offset: Any, limit: float, xp: Any) -> Any:
+    """The offset, a number or an array, after a retreat."""
+    return xp.maximum(offset - RETREAT, -limit)
 
 
 def window_after(step: int, total_steps: int | None) -> int:
