@@ -5,8 +5,8 @@ each variant. Ten lessons, then PPO with 16 hidden units for 20 updates, two see
 cells that train fast (mixtures, teachers, spectra), base rates wrong by up to ten times, runs
 guarded and put back. Judged on the fast ones of the cells 80 to 95, which nobody is trained or
 chosen on, at five rates from 0.1 to 10 times the tuned one, three seeds of networks: mean ln of
-what the policy leaves over what its base leaves, and over what the best of seven tuned schedules
-leaves. The policy of the last update is judged, whatever validation said.
+what the policy leaves over what the base "ramp-linear" leaves, and over what the best of seven
+tuned schedules leaves. The policy of the last update is judged, whatever validation said.
 """
 
 import math
@@ -19,7 +19,15 @@ import torch
 
 from lrpilot.bench.held_out import TUNED, WORST
 from lrpilot.learning import ppo
-from lrpilot.learning.distributions import ACTION_OF, BASE_OF, TRAINING_CELLS, WIDE, WRONG, tuned_lr
+from lrpilot.learning.distributions import (
+    ACTION_OF,
+    BASE_OF,
+    TRAINING_CELLS,
+    UNSEEN_OF,
+    WIDE,
+    WRONG,
+    tuned_lr,
+)
 from lrpilot.learning.evaluation.contest import GRID
 from lrpilot.learning.guarded import GuardedRuns
 from lrpilot.learning.net_cells import data_of, problem_of, random_cell
@@ -40,9 +48,11 @@ WITHOUT = {
     "as shipped": {},
     "without lessons": {"lessons": 0},
     "lessons alone": {"updates": 0},
+    "with the level of the loss": {"shows_level": True},
+    "on a linear warm-up": {"base": "warmup-linear"},
     "trained without guard and snapshots": {"guarded": False},
     "blind: progress, offset and action alone": {"unseen": HIDDEN},
-    "without noise, noise growth and level": {"unseen": ("noise", "noise growth", "level")},
+    "without noise and noise growth": {"unseen": ("noise", "noise growth")},
     "without evidence, trend and speed": {"unseen": ("evidence", "trend", "speed")},
     "without what gradients tell": {"unseen": ("alignment", "persistence", "certainty")},
     "without alignment": {"unseen": ("alignment",)},
@@ -75,7 +85,9 @@ def trained(
     lessons=LESSONS,
     updates=UPDATES,
     guarded=True,
+    shows_level=False,
     unseen=(),
+    base=BASE,
     action=ACTION,
     every=ppo.EVERY,
     stacks=ppo.STACKS,
@@ -84,7 +96,8 @@ def trained(
     """The policy after so many lessons and updates."""
     ppo.EVERY, ppo.STACKS = every, stacks
     cells, last, begin = fast(TRAINING_CELLS), [], None
-    both = {"base": BASE, "action": action, "hidden": (16,), "seed": seed, "unseen": unseen}
+    unseen = unseen if shows_level else (*UNSEEN_OF["net"], *unseen)
+    both = {"base": base, "action": action, "hidden": (16,), "seed": seed, "unseen": unseen}
 
     def exercise(rng):
         cell = cells[rng.integers(len(cells))]
@@ -98,7 +111,7 @@ def trained(
     if lessons:
         begin = taught(exercise, lessons=lessons, **both)
     if not updates:
-        return Policy(name="taught", squash="clip", base=BASE, action=action, **begin._asdict())
+        return Policy(name="taught", squash="clip", base=base, action=action, **begin._asdict())
     with tempfile.TemporaryDirectory() as folder:
         ppo.improve(
             lambda rng, copies: stack(rng, copies, cells, rates, guarded),

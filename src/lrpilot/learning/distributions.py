@@ -23,20 +23,24 @@ KINDS = ("nmf", "net")
 VERSIONS: Mapping[str, int] = {"nmf": 3, "net": 5}
 """Rises with every change that alters what a seed trains on."""
 
-BASE_OF: Mapping[str, str] = {"nmf": "cosine", "net": "warmup-linear"}
+BASE_OF: Mapping[str, str] = {"nmf": "cosine", "net": "ramp-linear"}
 ACTION_OF: Mapping[str, Action] = {
     "nmf": Action(kind="steps", size=0.5, limit=4.5),
     "net": Action(kind="steps", size=math.log(2.5), limit=math.log(100)),
 }
-UNSEEN_OF: Mapping[str, tuple[str, ...]] = {"nmf": ("persistence", "certainty"), "net": ()}
-"""Features that the runs of a kind do not show; left alone, they would get arbitrary weights."""
+UNSEEN_OF: Mapping[str, tuple[str, ...]] = {
+    "nmf": ("persistence", "certainty"),
+    "net": ("level",),
+}
+"""Features that get no weight: runs of the kind do not show them, or what they say of one kind of
+loss does not hold for another, as with how low it is."""
 
 NMF_PROBLEMS = 16  # per stack
 TRAINING_CELLS = (*range(64), *range(96, 608))
 VALIDATION_CELLS = range(64, 80)  # policies are chosen on these; features, on 80 to 95
 WRONG = 10.0  # factor by which a base rate may be off
 WIDE = 12  # problems or rates of a wide stack
-RATES = 8  # per stack of networks, evenly over the logarithm of that range
+RATES = 8  # per stack of networks
 LONGER, OFTEN_LONGER = 3, 0.2  # times the horizon, and how often
 TRAINING_SEEDS = 800  # so many different starts of a cell
 TRAINING_STACKS: Mapping[str, int] = {"nmf": 4, "net": 6}  # that a generation is judged on
@@ -67,6 +71,7 @@ def net_stack(
 ) -> GuardedRuns:
     """Networks of a random cell at ``rates`` base rates, each ``copies`` times, from one start.
 
+    The rates are up to `WRONG` times off, more often by much than by little.
     A guard brakes those that diverge, and puts them back. Some cells get `LONGER` horizons.
     """
     return _networks(rng, copies, rates, cells)[0]
@@ -83,7 +88,8 @@ def _networks(
     """Runs, and ln of the tuned rate over the base rate of each."""
     cell = random_cell(int(rng.choice(cells)))
     at = (np.arange(rates) + rng.uniform(0, 1, rates)) / rates  # one in each part of the range
-    logs = math.log(WRONG) * (2 * at - 1)
+    at = 2 * at - 1
+    logs = math.log(WRONG) * (at + np.sin(np.pi / 2 * at)) / 2  # denser towards its ends
     problem = problem_of(cell, int(rng.integers(TRAINING_SEEDS)), data_of(cell))
     longer = LONGER if rng.random() < OFTEN_LONGER else 1
     runs = runs_at(

@@ -135,8 +135,9 @@ def _real(name: str, noise: float) -> HeldOut:
 
 # Of networks.
 
-SEEN_CELLS = range(80, 96)  # looked at set by set while policies were designed
-FRESH_CELLS = range(608, 624)  # not looked at before they were judged
+SEEN_CELLS = (*range(80, 96), *range(608, 624))  # looked at before these policies were judged
+FRESH_CELLS = range(624, 640)  # not looked at before they were judged
+STRETCHED = range(80, 96, 4)
 SEEDS: Mapping[Part, range] = {"tuning": range(900, 903), "judged": range(0, 5)}
 LONGER = 4  # times the horizon
 TASKS = (  # of the bench, whose data no policy is trained on; with the optimizer and the steps
@@ -151,7 +152,7 @@ def net_sets() -> list[HeldOut]:
     """Cells that no policy was trained or chosen on, longer horizons, and tasks of the bench."""
     found = [_cell(number, 1, "fresh problems") for number in FRESH_CELLS]
     found += [_cell(number, 1, "new problems") for number in SEEN_CELLS]
-    found += [_cell(number, LONGER, f"{LONGER} times the steps") for number in SEEN_CELLS[::4]]
+    found += [_cell(number, LONGER, f"{LONGER} times the steps") for number in STRETCHED]
     found += [_task(*one) for one in TASKS]
     return found
 

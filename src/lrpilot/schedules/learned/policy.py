@@ -32,10 +32,25 @@ Array = NDArray[np.float32]
 Kind = Literal["steps", "anchored"]
 Squash = Literal["tanh", "clip"]
 
+RISE = 30.0
+
+
+def ramp_linear(progress: float) -> float:
+    """Up to 1 by factors, `RISE` in all, over a tenth of the horizon, then linear to 0.
+
+    A rate that is many times too high has been watched at every lower one before it is reached.
+
+    >>> [round(ramp_linear(at), 3) for at in (0.0, 0.05, 0.1, 0.55, 1.0)]
+    [0.033, 0.183, 1.0, 0.5, 0.0]
+    """
+    return RISE ** (progress / 0.1 - 1) if progress < 0.1 else (1 - progress) / 0.9
+
+
 BASES: Mapping[str, Shape] = {
     "linear": Linear(),
     "cosine": Cosine(),
     "warmup-linear": WSD(warmup=0.1, decay=0.9, shape=Linear()),
+    "ramp-linear": ramp_linear,
     "warmup-cosine": WSD(warmup=0.1, decay=0.9, shape=Cosine()),
 }
 """What a policy's actions depart from, by name."""
