@@ -25,8 +25,8 @@ from lrpilot.learning.distributions import (
     TRAINING_CELLS,
     UNSEEN_OF,
     WIDE,
-    WRONG,
     tuned_lr,
+    wrong_by,
 )
 from lrpilot.learning.evaluation.contest import GRID
 from lrpilot.learning.guarded import GuardedRuns
@@ -71,9 +71,8 @@ def fast(cells):
 
 def stack(rng, copies, cells, rates, guarded=True):
     cell = cells[rng.integers(len(cells))]
-    at = (np.arange(rates) + rng.uniform(0, 1, rates)) / rates
     problem = problem_of(cell, int(rng.integers(800)), data_of(cell))
-    lrs = tuned_lr(cell) * WRONG ** (2 * at - 1)
+    lrs = tuned_lr(cell) * np.exp(wrong_by(rng, rates))
     settings = {"optimizer": cell.optimizer, "total_steps": cell.total_steps, "copies": copies}
     runs = runs_at([problem], lrs.tolist(), **settings)
     return GuardedRuns(runs) if guarded else runs

@@ -12,7 +12,7 @@ from contracts import run
 from lrpilot.learning.episodes import Episodes
 from lrpilot.schedules import Learned, Policy, Signal
 from lrpilot.schedules.learned.features import NAMES
-from policies import random_policy
+from policies import random_policy, still_policy
 
 
 class Recorded:
@@ -21,7 +21,7 @@ class Recorded:
     def __init__(self, losses, told=None):
         self.losses, self.given = np.asarray(losses, dtype=float), told
         self.total_steps, self.count = self.losses.shape
-        self.scales = []
+        self.scales, self.put_back_at = [], []
 
     def step(self, scales):
         self.scales.append(np.broadcast_to(scales, self.count))
@@ -34,7 +34,7 @@ class Recorded:
         pass
 
     def put_back(self, which):
-        pass
+        self.put_back_at.append((len(self.scales), which))
 
     def measure(self):
         return self.losses[-1]
@@ -80,6 +80,8 @@ def check_twins(policy: Policy, losses: np.ndarray, told=None) -> list[list[str]
         for step in (0, *at_steps):
             assert states[step].offset == pytest.approx(decided[step][at], abs=1e-6)
         reasons.append([state.reason for state in states])
+        retreats = [state.step for state in states if state.reason == "retreat"]
+        assert retreats == [step for step, which in runs.put_back_at if which[at]]
     return reasons
 
 
@@ -138,3 +140,12 @@ def last_of(learned: Learned, told):
         signal = Signal(1.0)._replace(alignment=alignment, persistence=persistence)
         state = learned.update(state, signal)
     return state.offset
+
+
+@pytest.mark.parametrize("lost_from", range(80, 100))
+def test_both_retreat_alike_where_the_run_ends(lost_from):
+    """Whether the last window has its full length or not."""
+    for total_steps in (100, 101, 104):
+        losses = 2 / (1 + np.arange(total_steps))
+        losses[lost_from:] = 1.5
+        check_twins(still_policy(), losses[:, None])

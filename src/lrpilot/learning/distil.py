@@ -21,11 +21,11 @@ from lrpilot.learning.distributions import (
     validation_draw,
 )
 from lrpilot.learning.fitting.candidates import DEFAULT, SPACE, name_of
-from lrpilot.learning.playing import under_policies, under_schedules
+from lrpilot.learning.playing import under_base, under_policies, under_schedules
 from lrpilot.learning.runs import Floats
-from lrpilot.schedules import OpenLoop, named_schedule
+from lrpilot.schedules import named_schedule
 from lrpilot.schedules.checks import check_known
-from lrpilot.schedules.learned.policy import BASES, Policy
+from lrpilot.schedules.learned.policy import Policy
 
 POPULATION = 12
 SIGMA = 0.25  # of the first generation, in shares of a setting's range
@@ -140,8 +140,7 @@ def validated(policy: Policy, kind: str, schedule: str) -> dict[str, list[Floats
             if name == policy.name:
                 finals.append(under_policies(runs, [policy]).finals[0])
             elif name == policy.base:
-                base = OpenLoop(BASES[policy.base], runs.total_steps)
-                finals.append(under_schedules(runs, [base])[0])
+                finals.append(under_base(runs, policy.base, policy.action))
             else:
                 rule = named_schedule(name, runs.total_steps)
                 finals.append(under_schedules(runs, [rule])[0])

@@ -20,7 +20,7 @@ from lrpilot.learning.taught import Exercise, Exercises
 from lrpilot.schedules.learned.policy import Action
 
 KINDS = ("nmf", "net")
-VERSIONS: Mapping[str, int] = {"nmf": 3, "net": 5}
+VERSIONS: Mapping[str, int] = {"nmf": 4, "net": 5}
 """Rises with every change that alters what a seed trains on."""
 
 BASE_OF: Mapping[str, str] = {"nmf": "cosine", "net": "ramp-linear"}
@@ -71,7 +71,7 @@ def net_stack(
 ) -> GuardedRuns:
     """Networks of a random cell at ``rates`` base rates, each ``copies`` times, from one start.
 
-    The rates are up to `WRONG` times off, more often by much than by little.
+    The rates are up to `WRONG` times off, as `wrong_by` has it.
     A guard brakes those that diverge, and puts them back. Some cells get `LONGER` horizons.
     """
     return _networks(rng, copies, rates, cells)[0]
@@ -82,14 +82,19 @@ def net_exercise(rng: np.random.Generator) -> Exercise:
     return Exercise(*_networks(rng, 1, WIDE, TRAINING_CELLS))
 
 
+def wrong_by(rng: np.random.Generator, rates: int) -> Floats:
+    """ln of the factors by which base rates are off: up to `WRONG`, more often by much (rates,)."""
+    at = (np.arange(rates) + rng.uniform(0, 1, rates)) / rates  # one in each part of the range
+    at = 2 * at - 1
+    return math.log(WRONG) * (at + np.sin(np.pi / 2 * at)) / 2
+
+
 def _networks(
     rng: np.random.Generator, copies: int, rates: int, cells: Sequence[int]
 ) -> tuple[GuardedRuns, Floats]:
     """Runs, and ln of the tuned rate over the base rate of each."""
     cell = random_cell(int(rng.choice(cells)))
-    at = (np.arange(rates) + rng.uniform(0, 1, rates)) / rates  # one in each part of the range
-    at = 2 * at - 1
-    logs = math.log(WRONG) * (at + np.sin(np.pi / 2 * at)) / 2  # denser towards its ends
+    logs = wrong_by(rng, rates)
     problem = problem_of(cell, int(rng.integers(TRAINING_SEEDS)), data_of(cell))
     longer = LONGER if rng.random() < OFTEN_LONGER else 1
     runs = runs_at(

@@ -13,7 +13,7 @@ from lrpilot.schedules.learned.features import (
     has_lost_everything,
     has_lost_ground,
     seen_with,
-    where_best,
+    standing_at,
     worst_counted,
 )
 from lrpilot.schedules.learned.learned import (
@@ -76,6 +76,7 @@ class Episodes:
 
     def _train(self, count: int) -> None:
         total_steps = self.runs.total_steps
+        is_whole = self.step + count <= total_steps
         count = min(count, total_steps - self.step)
         total, squares, before = np.zeros((3, self.runs.count))
         counts = np.zeros(self.runs.count, dtype=int)
@@ -101,7 +102,8 @@ class Episodes:
         window = closed(self._counts, total, squares, aligned, persisted, np)
         seen = seen_with(self.seen, window, np) if self.decisions else begun(window)
         self.seen = _chosen(self.lost, self.seen, seen) if self.decisions else seen
-        self._retreat()
+        if is_whole:
+            self._retreat()
         self.trusted &= ~has_lost_everything(self.seen, np)
         self.decisions += 1
 
@@ -111,10 +113,7 @@ class Episodes:
         lost = has_lost_ground(seen, retreated, np) & self.trusted & ~self.lost
         self.retreated = back = lost & ~retreated
         if lost.any():
-            self.seen = _chosen(back, where_best(seen), seen)
-            self.seen = _chosen(
-                lost & retreated, seen._replace(best=seen.last, fast=seen.last), self.seen
-            )
+            self.seen = _chosen(lost, standing_at(np.where(back, seen.best, seen.last), seen), seen)
         if back.any():
             cut = retreat(self.offsets, self.action.limit, np)
             self.offsets = np.where(back, cut, self.offsets)

@@ -46,9 +46,15 @@ class Recording(NamedTuple):
 
 
 def imitated(
-    path: Path, *, base: str, action: Action, hidden: tuple[int, ...], seed: int
+    path: Path,
+    *,
+    base: str,
+    action: Action,
+    hidden: tuple[int, ...],
+    seed: int,
+    unseen: Sequence[str] = (),
 ) -> Layers:
-    """A network that acts as the best runs of a store did.
+    """A network that acts as the best runs of a store did, without seeing some features.
 
     Raises ValueError if no group of runs is large enough to have best ones.
     """
@@ -60,7 +66,7 @@ def imitated(
         )
     shown = [decisions(one, base, action) for one in chosen]
     both = Shown(*(np.concatenate(parts) for parts in zip(*shown, strict=True)))
-    return clone(both, hidden, seed)
+    return clone(both, hidden, seed, unseen)
 
 
 def recordings(path: Path) -> list[Recording]:
@@ -135,9 +141,9 @@ def decisions(run: Recording, base: str, action: Action) -> Shown:
     return Shown(np.array(rows).reshape(-1, len(NAMES)), np.array(taken))
 
 
-def clone(shown: Shown, hidden: tuple[int, ...], seed: int) -> Layers:
+def clone(shown: Shown, hidden: tuple[int, ...], seed: int, unseen: Sequence[str] = ()) -> Layers:
     """The network with the least squared error of its actions."""
-    student = Student(hidden, seed)
+    student = Student(hidden, seed, unseen)
     student.fit(shown, updates=UPDATES, rate=RATE)
     return student.layers
 

@@ -64,7 +64,8 @@ def jittered(kind: str, stack: int, seed: int = 0) -> Iterator[PastRun]:
     """Runs of one stack of training problems, each problem `COPIES` times.
 
     Each heads for an offset of its own from the base schedule, and every action is off by chance,
-    without which what a run did and what it saw cannot be told apart. "task" in the description
+    without which what a run did and what it saw cannot be told apart; the rate of one that loses
+    ground is cut, and nothing put back. "task" in the description
     names the problem, "base_lr" its base rate; its one evaluation is the final measure.
     """
     rng = np.random.default_rng([seed, stack, 7])

@@ -13,7 +13,7 @@ from lrpilot.learning.episodes import Episodes
 from lrpilot.learning.runs import Floats, Runs, log_measure
 from lrpilot.schedules import Schedule
 from lrpilot.schedules.learned.features import NAMES
-from lrpilot.schedules.learned.policy import BASES, Policy
+from lrpilot.schedules.learned.policy import BASES, Action, Policy
 
 
 class Played(NamedTuple):
@@ -63,6 +63,14 @@ def under_policies(runs: Runs, policies: Sequence[Policy], *, watch: int = 0) ->
         np.array(steps),
         np.stack(watched).reshape(len(steps), *shape),
     )
+
+
+def under_base(runs: Runs, base: str, action: Action) -> Floats:
+    """ln of the measure (runs,) under an untrained policy: the base, which retreats like others."""
+    episodes = Episodes(runs, base, action)
+    while not episodes.over:
+        episodes.act(np.zeros(runs.count))
+    return np.where(episodes.lost, np.inf, log_measure(runs))
 
 
 def under_schedules(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -25,9 +25,12 @@ class Shown(NamedTuple):
 
 
 class Student:
-    """A network from features to an action, of which ``hidden`` are the inner layers' sizes."""
+    """A network from features to an action, of which ``hidden`` are the inner layers' sizes.
 
-    def __init__(self, hidden: tuple[int, ...], seed: int) -> None:
+    unseen: features that it does not see, and has no weight for.
+    """
+
+    def __init__(self, hidden: tuple[int, ...], seed: int, unseen: Sequence[str] = ()) -> None:
         sizes = [len(NAMES), *hidden]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -38,15 +41,20 @@ class Student:
             ]
             self.network = nn.Sequential(*inner, nn.Linear(sizes[-1], 1))
         self._rng = np.random.default_rng(seed)
+        self._visible = torch.tensor([float(name not in unseen) for name in NAMES])
+        first = cast("nn.Linear", self.network[0])
+        first.weight.data *= self._visible
 
     def act(self, seen: Floats) -> Floats:
         """The actions (runs,), which nothing bounds."""
         with torch.no_grad():
-            return self.network(torch.from_numpy(seen).float())[:, 0].double().numpy()
+            shown = self._visible * torch.from_numpy(seen).float()
+            return self.network(shown)[:, 0].double().numpy()
 
     def fit(self, shown: Shown, *, updates: int, rate: float, batch: int | None = None) -> None:
         """Make the squared error of the actions small, on so many decisions at a time, or all."""
         seen, actions = (torch.from_numpy(x).float() for x in shown)
+        seen = self._visible * seen
         optimizer = torch.optim.AdamW(self.network.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
         decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, LAST_RATE, updates)
         for _ in range(updates):

@@ -15,7 +15,6 @@ from lrpilot.learning.cma import Layers
 from lrpilot.learning.episodes import Episodes
 from lrpilot.learning.runs import Floats, Runs
 from lrpilot.learning.student import Shown, Student
-from lrpilot.schedules.learned.features import NAMES
 from lrpilot.schedules.learned.policy import Action
 
 STACKS = 8  # in a lesson
@@ -51,13 +50,12 @@ def taught(
     The right action is the one that leads to the right offset, or as near as one can. unseen:
     features that are not shown.
     """
-    rng, student = np.random.default_rng([seed, 11]), Student(hidden, seed)
-    visible = np.array([name not in unseen for name in NAMES], dtype=np.float64)
+    rng, student = np.random.default_rng([seed, 11]), Student(hidden, seed, unseen)
     notes: list[Shown] = []
     for lesson in range(lessons):
         led = max(1 - lesson / LED, 0.0)
         for _ in range(STACKS):
-            notes += _exercise(draw(rng), student, led, visible, base, action, rng)
+            notes += _exercise(draw(rng), student, led, base, action, rng)
         notes = [_together(notes)]
         student.fit(notes[0], updates=UPDATES, rate=RATE, batch=BATCH)
         report(lesson + 1)
@@ -69,7 +67,6 @@ def _exercise(
     exercise: Exercise,
     student: Student,
     led: float,
-    visible: Floats,
     base: str,
     action: Action,
     rng: np.random.Generator,
@@ -78,7 +75,7 @@ def _exercise(
     episodes, count = Episodes(exercise.runs, base, action), exercise.runs.count
     is_led, notes = rng.random(count) < led, list[Shown]()
     while not episodes.over:
-        seen = episodes.observe() * visible
+        seen = episodes.observe()
         right = exercise.right if action.kind == "anchored" else exercise.right - episodes.offsets
         right = (right / action.size).clip(-1, 1)
         asked = episodes.trusted & ~episodes.lost

@@ -298,7 +298,7 @@ def _by_gradients(training: Training, course: _Course, learner: Path, logs: Path
     unseen = (*UNSEEN_OF[kind], *training.unseen)
     begin = None
     if training.imitate is not None and not learner.is_file():
-        begin = imitated(training.imitate, **settings)
+        begin = imitated(training.imitate, unseen=unseen, **settings)
     elif kind in EXERCISES and not learner.is_file():
         begin = taught(
             EXERCISES[kind],

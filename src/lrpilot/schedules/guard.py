@@ -172,7 +172,10 @@ class Guard:
         inner = self.schedule.update(state.inner, signal)
         loss = signal.loss if self.mode == "min" else -signal.loss
         new = self.braked(state, loss)
-        return GuardState(inner.scale * new[1], new[0] or inner.reason, inner, *new[1:])
+        reason = new[0] or inner.reason
+        if inner.reason == "retreat" and reason == "recover":
+            reason = "retreat"  # on which weights are put back
+        return GuardState(inner.scale * new[1], reason, inner, *new[1:])
 
     def braked(self, state: GuardState, loss: float) -> tuple[str, float, float, int, int, Losses]:
         """What is new after ``loss`` (lower is better), seen at ``state.scale``.

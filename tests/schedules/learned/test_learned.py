@@ -310,3 +310,15 @@ def test_it_decides_before_the_first_step():
     assert state.offset == policy.moved(0.0, state.action) != 0
     assert state.scale == pytest.approx(STEPS.base_at(0) * math.exp(state.offset))
     assert (state.decisions, state.reason) == (0, "plan")
+
+
+def test_a_recovery_does_not_hide_a_retreat_within():
+    """On which weights are put back."""
+    still = Learned(400, still_policy())
+    losses = [*FALLING, *[2.7] * 50]
+    states = run(still, losses)
+    at = [state.reason for state in states].index("retreat")
+    guard = Guard(still)
+    braked = guard.init()._replace(inner=states[at - 1], brake=0.25, healthy=guard.recovery - 1)
+    after = guard.update(braked, Signal(losses[at - 1]))
+    assert (after.brake, after.inner.reason, after.reason) == (0.5, "retreat", "retreat")

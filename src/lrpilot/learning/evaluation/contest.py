@@ -12,6 +12,7 @@ from lrpilot.bench.held_out import REPLAY, TIME, TUNED, WORST, HeldOutRow
 from lrpilot.learning.evaluation.sets import HeldOut, Part
 from lrpilot.learning.playing import (
     Played,
+    under_base,
     under_offsets,
     under_policies,
     under_schedules,
@@ -35,21 +36,22 @@ CANDIDATES, GENERATIONS = 10, 16  # of the search for it
 def contest(held_out: HeldOut, kind: str, policies: Mapping[str, Policy]) -> list[HeldOutRow]:
     """All contenders on one set, whose judged problems none of them was tuned on.
 
-    base: the untuned base schedule. policies: by name. replay NAME: the policy's mean trajectory on
-    the tuning problems, followed blindly. tuned SCHEDULE: at the rate that is best on the tuning
-    problems. fixed: the best fixed trajectory there, searched in the policy's parametrisation.
-    oracle: for each judged problem the best of all tuned schedules and rates on that very problem.
-    Under the first three, whose rates may be wrong, networks that diverge are put back.
+    base: the untuned base schedule, as an untrained policy. policies: by name. replay NAME: the
+    policy's mean trajectory on the tuning problems, followed blindly. tuned SCHEDULE: at the rate
+    that is best on the tuning problems. fixed: the best fixed trajectory there, searched in the
+    policy's parametrisation. oracle: for each judged problem the best of all tuned schedules and
+    rates on that very problem. Under the first three, whose rates may be wrong, networks that
+    diverge are put back; under base and policies, which retreat, also those that lose ground.
     """
     several = list(policies.values())
     first, count = several[0], len(several)
     rows: list[HeldOutRow] = []
     for wrong in WRONGS:
         base = held_out.untuned("judged", 1, wrong)
-        finals = under_offsets(base, first.base, np.zeros((base.total_steps, 1)))
-        rows.append(_row(held_out, "base", wrong, finals[0]))
+        finals = under_base(base, first.base, first.action)
+        rows.append(_row(held_out, "base", wrong, finals))
         played = under_policies(held_out.untuned("judged", count, wrong), several, watch=WATCH)
-        shares = times(played, finals[0], base.total_steps)
+        shares = times(played, finals, base.total_steps)
         tuning = under_policies(held_out.untuned("tuning", count, wrong), several)
         ways = tuning.offsets.mean(axis=2)
         replayed = under_offsets(held_out.untuned("judged", count, wrong), first.base, ways)

@@ -89,9 +89,11 @@ PAGE = """\
 
 {what}
 
-- *base*: the untuned base schedule from the same base rate, which is also the untrained policy.
+- *base*: the untuned base schedule from the same base rate, as the \
+untrained policy, which retreats as they do.
 - *replay*: the policy's own mean trajectory over the tuning problems of that set and base rate, \
-followed blindly. What a policy is ahead of it is what adapting to each run is worth.
+followed blindly and without retreats. What a policy is ahead of it is what adapting to each run \
+is worth.
 - *fixed*: the best fixed trajectory, {knots} knots between which the logarithm of the rate over \
 the base's is straight, from a search of {searched} trajectories on the tuning problems.
 - *tuned*: a schedule at the best of {points} rates, quarter decades from × {low} to × {high}, by \

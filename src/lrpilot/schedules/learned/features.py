@@ -169,10 +169,10 @@ def has_lost_ground(seen: Seen, retreated: Number, xp: Any) -> Number:
     return level - seen.best > xp.maximum(0.5 * gained, 2 * seen.noise_slow)
 
 
-def where_best(seen: Seen) -> Seen:
-    """``seen``, as if the run stood again where it stood best."""
-    best = seen.best
-    return seen._replace(last=best, fast=best, slow=best, before=best, noise=seen.noise_slow)
+def standing_at(level: Number, seen: Seen) -> Seen:
+    """``seen``, as if the run had never been anywhere better than ``level``, and stood there."""
+    here = dict.fromkeys(("last", "fast", "slow", "best", "before"), level)
+    return seen._replace(**here, noise=seen.noise_slow)
 
 
 def has_lost_everything(seen: Seen, xp: Any) -> Number:

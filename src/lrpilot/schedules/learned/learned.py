@@ -18,7 +18,7 @@ from lrpilot.schedules.learned.features import (
     has_lost_everything,
     has_lost_ground,
     seen_with,
-    where_best,
+    standing_at,
     worst_counted,
 )
 from lrpilot.schedules.learned.policy import BASES, Policy, load_policy
@@ -95,7 +95,7 @@ class Learned:
     the base.
 
     Envelope: the offset stays within the policy's limit. If half of what was gained is lost again,
-    beyond what noise explains, the rate is cut to a tenth and the policy is shown the run as it
+    beyond what noise explains, the offset falls by ln 10 and the policy is shown the run as it
     stood best, reason "retreat", on which `lrpilot.torch.Snapshots` put the weights back; if that
     was in vain, what is lost is lost. If the losses are back above where they began, the policy has
     failed: it is not asked again, and its offset, unless negative, is taken back by half at each
@@ -189,9 +189,9 @@ class Learned:
         offset, retreated = state.offset, 0
         if state.trusted and has_lost_ground(seen, state.retreated, Numbers):
             if state.retreated:  # in vain: what is lost is lost
-                seen = seen._replace(best=seen.last, fast=seen.last)
+                seen = standing_at(seen.last, seen)
             else:
-                seen, retreated = where_best(seen), 1
+                seen, retreated = standing_at(seen.best, seen), 1
                 offset = retreat(offset, policy.action.limit, Numbers)
         trusted = bool(state.trusted) and not has_lost_everything(seen, Numbers)
         if trusted:
