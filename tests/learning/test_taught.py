@@ -54,17 +54,22 @@ def test_lessons_are_the_same_every_time_and_are_reported():
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_what_is_unseen_is_never_shown(monkeypatch):
-    shown, fit = [], Student.fit
-    monkeypatch.setattr(
-        Student,
-        "fit",
-        lambda self, notes, **how: shown.append(notes.seen) or fit(self, notes, **how),
-    )
-    taught(exercise, lessons=1, unseen=["offset", "level"], **SETTINGS)
-    hidden = [NAMES.index("offset"), NAMES.index("level")]
-    assert not shown[-1][:, hidden].any()
-    assert shown[-1][:, NAMES.index("progress")].any()
+def test_what_is_unseen_gets_no_weight():
+    layers = taught(exercise, lessons=1, unseen=["offset", "level"], **SETTINGS)
+    weights = dict(zip(NAMES, layers.weights[0], strict=True))
+    assert not weights["offset"].any()
+    assert not weights["level"].any()
+    assert weights["progress"].all()
+
+
+def test_what_is_unseen_moves_no_action():
+    rng = np.random.default_rng(0)
+    seen = rng.normal(size=(400, len(NAMES)))
+    student = Student((4,), 0, ["level"])
+    student.fit(Shown(seen, seen[:, NAMES.index("level")]), updates=50, rate=0.03)
+    acted = student.act(seen)
+    seen[:, NAMES.index("level")] += 5
+    np.testing.assert_array_equal(student.act(seen), acted)
 
 
 def test_a_student_learns_a_line():

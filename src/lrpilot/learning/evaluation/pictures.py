@@ -41,7 +41,7 @@ SHOWN: Mapping[str, tuple[tuple[str, float], ...]] = {
     ),
 }
 """Sets, and factors of the base rate, whose schedules are drawn."""
-TICKS = (0.25, 0.5, 0.8, 1.0, 1.25, 2.0, 4.0, 8.0, 16.0)
+TICKS, FINE_TICKS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0), (0.8, 1.25)
 PLAIN: dict[Any, Any] = {
     **{"svg.hashsalt": "lrpilot", "svg.fonttype": "none", "font.size": 9},
     **{"axes.spines.top": False, "axes.spines.right": False},
@@ -132,6 +132,7 @@ def _as_ratio(axes: Axes) -> None:
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, 0.85), max(high, 1.15))
     low, high = axes.get_xlim()
-    axes.xaxis.set_major_locator(FixedLocator([x for x in TICKS if low <= x <= high]))
+    ticks = TICKS if high > 8 * low else (*TICKS, *FINE_TICKS)
+    axes.xaxis.set_major_locator(FixedLocator([x for x in ticks if low <= x <= high]))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
