@@ -18,6 +18,7 @@ from lrpilot.learning.evaluation.tables import compared, tables
 from lrpilot.learning.nmf_runs import NMFRuns, NMFSetting, random_matrices
 from lrpilot.learning.playing import (
     Played,
+    under_base,
     under_offsets,
     under_policies,
     under_schedules,
@@ -61,6 +62,8 @@ def test_three_ways_to_play_agree():
     )
     np.testing.assert_allclose(by_policy.finals[0], by_name[0], rtol=1e-6)
     np.testing.assert_allclose(by_offsets, by_name, rtol=1e-6)
+    by_base = under_base(stack("judged", 2, 1.0), "cosine", still.action)
+    np.testing.assert_allclose(by_base, by_policy.finals.reshape(-1), rtol=1e-6)
     assert not by_policy.offsets.any()
     assert by_policy.offsets.shape == (40, 2, 3)
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.progress import Progress
 
 from lrpilot.bench.drawing import drawing_module
+from lrpilot.bench.engines.pool import kill_pool, spawned_pool
 from lrpilot.bench.held_out import HeldOutRow, load_rows, save_rows
 from lrpilot.bench.sheet import Sheet
 from lrpilot.learning.distributions import VERSIONS
@@ -63,16 +62,17 @@ def evaluate(
     chosen = list(held_out) if not sets else list(sets)
     kept = Kept(store, kind, policies)
     missing = [name for name in chosen if name not in kept.found]
-    pool = ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-    )
-    with pool, Progress(console=console) as progress:
-        bar = progress.add_task("held-out sets", total=len(chosen))
-        progress.advance(bar, len(chosen) - len(missing))
-        futures = {pool.submit(rows_of, kind, name, dict(policies)): name for name in missing}
-        for future in as_completed(futures):
-            kept.add(futures[future], future.result())
-            progress.advance(bar)
+    pool = spawned_pool(workers)
+    try:
+        with Progress(console=console) as progress:
+            bar = progress.add_task("held-out sets", total=len(chosen))
+            progress.advance(bar, len(chosen) - len(missing))
+            futures = {pool.submit(rows_of, kind, name, dict(policies)): name for name in missing}
+            for future in as_completed(futures):
+                kept.add(futures[future], future.result())
+                progress.advance(bar)
+    finally:
+        kill_pool(pool)
     return Evaluation(kind, [row for name in chosen for row in kept.found[name]])
 
 
