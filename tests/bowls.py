@@ -6,6 +6,8 @@ import numpy as np
 class Untold:
     """What runs have that show nothing of their gradients."""
 
+    retreats = False
+
     def told(self):
         return None
 

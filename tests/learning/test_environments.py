@@ -122,6 +122,7 @@ def test_a_run_that_diverges_is_punished_once_and_for_what_is_left():
 class Losing(Untold):
     """Runs whose loss falls, and comes back half way through."""
 
+    retreats = True
     total_steps, count = 100, 4
 
     def __init__(self):

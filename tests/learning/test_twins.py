@@ -18,7 +18,8 @@ from policies import random_policy, still_policy
 class Recorded:
     """Runs whose losses (steps, runs) are known beforehand, whatever the rates."""
 
-    def __init__(self, losses, told=None):
+    def __init__(self, losses, told=None, retreats=True):
+        self.retreats = retreats
         self.losses, self.given = np.asarray(losses, dtype=float), told
         self.total_steps, self.count = self.losses.shape
         self.scales, self.put_back_at = [], []
@@ -52,9 +53,9 @@ def courses(total_steps: int, seed: int) -> np.ndarray:
     return np.vstack([np.array(means) + noise, np.full(total_steps, 2.0)]).T
 
 
-def check_twins(policy: Policy, losses: np.ndarray, told=None) -> list[list[str]]:
+def check_twins(policy: Policy, losses: np.ndarray, told=None, *, retreats=True) -> list[list[str]]:
     """Both decide the same at each step; the reasons of each run."""
-    runs = Recorded(losses, told)
+    runs = Recorded(losses, told, retreats)
     episodes = Episodes(runs, policy.base, policy.action)
     decided = {}
     while not episodes.over:
@@ -62,7 +63,7 @@ def check_twins(policy: Policy, losses: np.ndarray, told=None) -> list[list[str]
         decided[at] = episodes.act(
             np.array([policy.act(tuple(seen)) for seen in episodes.observe()])
         )
-    learned = Learned(runs.total_steps, policy)
+    learned = Learned(runs.total_steps, policy, retreats=retreats)
     reasons = []
     for at in range(runs.count):
         states = [learned.init()]
@@ -80,8 +81,8 @@ def check_twins(policy: Policy, losses: np.ndarray, told=None) -> list[list[str]
         for step in (0, *at_steps):
             assert states[step].offset == pytest.approx(decided[step][at], abs=1e-6)
         reasons.append([state.reason for state in states])
-        retreats = [state.step for state in states if state.reason == "retreat"]
-        assert retreats == [step for step, which in runs.put_back_at if which[at]]
+        put_back = [state.step for state in states if state.reason == "retreat"]
+        assert put_back == [step for step, which in runs.put_back_at if which[at]]
     return reasons
 
 
@@ -149,3 +150,10 @@ def test_both_retreat_alike_where_the_run_ends(lost_from):
         losses = 2 / (1 + np.arange(total_steps))
         losses[lost_from:] = 1.5
         check_twins(still_policy(), losses[:, None])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_runs_that_nothing_puts_back_never_retreat(seed):
+    reasons = check_twins(random_policy(6, seed=seed), courses(200, seed), retreats=False)
+    assert "retreat" not in itertools.chain(*reasons)
+    assert "fallback" in reasons[1]

@@ -25,8 +25,8 @@ class ScheduleEnv(gymnasium.Env[Observation, Observation]):
 
     *Action*: float32 (1,) in [-1, 1]; moves the offset, ln of the rate over its base, as `Action`
     has it. 0 leaves the rate on its base; for factorisations no action leaves the stability bound.
-    Under the actions and under the base alike, the rate of a run that loses half of what it had
-    gained falls to a tenth, and a network is put back to the last weights known to be good.
+    Under the actions and under the base alike, a network that loses half of what it had gained is
+    put back to the last weights known to be good, and its rate falls to a tenth.
 
     *Reward*: by how much more ln of the measure (loss on held-out data, or what a factorisation
     leaves, both without the noise of minibatches) fell in the window than under the base schedule

@@ -30,7 +30,7 @@ from lrpilot.schedules.learned.policy import BASES, Action, moved
 class Episodes:
     """Decide after each window of a stack of runs, until all have ended.
 
-    A run that loses ground is put back, at a lower rate, whatever the actions. It has ended when
+    Runs that retreat are put back where they lose ground, whatever the actions. One has ended when
     its steps are over or it has diverged: no loss of a window was finite.
 
     step: optimizer steps taken. lost: which runs have diverged (runs,).
@@ -102,7 +102,7 @@ class Episodes:
         window = closed(self._counts, total, squares, aligned, persisted, np)
         seen = seen_with(self.seen, window, np) if self.decisions else begun(window)
         self.seen = _chosen(self.lost, self.seen, seen) if self.decisions else seen
-        if is_whole:
+        if is_whole and self.runs.retreats:
             self._retreat()
         self.trusted &= ~has_lost_everything(self.seen, np)
         self.decisions += 1

@@ -31,6 +31,8 @@ class GuardedRuns:
     The losses are those that were computed, also of weights that have been put back since.
     """
 
+    retreats = True
+
     def __init__(self, runs: NetRuns) -> None:
         self.runs = runs
         self.count, self.total_steps, self.base_lrs = runs.count, runs.total_steps, runs.base_lrs

@@ -32,6 +32,11 @@ class Recorder:
         return self.runs.count
 
     @property
+    def retreats(self) -> bool:
+        """As the runs have it."""
+        return self.runs.retreats
+
+    @property
     def total_steps(self) -> int:
         """Optimizer steps of each."""
         return self.runs.total_steps
@@ -64,8 +69,7 @@ def jittered(kind: str, stack: int, seed: int = 0) -> Iterator[PastRun]:
     """Runs of one stack of training problems, each problem `COPIES` times.
 
     Each heads for an offset of its own from the base schedule, and every action is off by chance,
-    without which what a run did and what it saw cannot be told apart; the rate of one that loses
-    ground is cut, and nothing put back. "task" in the description
+    without which what a run did and what it saw cannot be told apart. "task" in the description
     names the problem, "base_lr" its base rate; its one evaluation is the final measure.
     """
     rng = np.random.default_rng([seed, stack, 7])

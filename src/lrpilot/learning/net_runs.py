@@ -43,6 +43,8 @@ class NetRuns:
         self._found: Stack = {}  # gradients of the last step
         self._loss = vmap(problems[0].loss)
 
+    retreats = False
+
     @property
     def count(self) -> int:
         """How many runs there are."""
@@ -70,7 +72,7 @@ class NetRuns:
             self._windows.turn()
 
     def put_back(self, which: Mask) -> None:
-        """There is nothing to go back to; `GuardedRuns` have snapshots."""
+        """Is never asked; `GuardedRuns` have snapshots."""
 
     def measure(self, split: Split = "validation") -> Floats:
         """The loss on a held-out split."""

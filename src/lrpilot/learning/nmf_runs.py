@@ -109,6 +109,8 @@ class NMFRuns:
         settings = Settings(anchor=anchor, noise=noise, batch=batch, shared_noise=True)
         self.solver = Solver(V.expand(copies, *V.shape), start, settings, rng)
 
+    retreats = False
+
     @property
     def count(self) -> int:
         """Copies times problems."""
@@ -130,7 +132,7 @@ class NMFRuns:
         """Nothing depends on it."""
 
     def put_back(self, which: Mask) -> None:
-        """There is nothing to go back to: the bound keeps the factors in order."""
+        """Is never asked: the bound keeps the factors in order."""
 
     def measure(self) -> Floats:
         """The share of ‖V‖² that is left."""

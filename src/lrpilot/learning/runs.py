@@ -29,6 +29,11 @@ class Runs(Protocol):
         """Optimizer steps of each."""
         ...
 
+    @property
+    def retreats(self) -> bool:
+        """Whether they have weights to go back to."""
+        ...
+
     def step(self, scales: Floats) -> Floats:
         """One optimizer step of each at its base rate times its scale: the losses before it."""
         ...
@@ -46,7 +51,7 @@ class Runs(Protocol):
         ...
 
     def put_back(self, which: Mask) -> None:
-        """Go back to weights known to be good, where there are any; asked after a decision."""
+        """Go back to weights known to be good; asked after a decision, of runs that `retreats`."""
         ...
 
     def measure(self) -> Floats:

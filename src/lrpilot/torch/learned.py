@@ -25,6 +25,8 @@ class LearnedLR(ScheduledLR):
 
     total_steps: the horizon, in optimizer steps; None if it is not known.
     policy: "net" or "nmf", which come with lrpilot, the path of a file, or a `Policy`.
+    snapshots: put the last good weights back where the guard brakes, and where half of what was
+        gained is lost again, on which the rate is cut to a tenth.
     guard: cut the rate when the loss spikes or is not finite, as `lrpilot.schedules.Guard` does.
 
     >>> from torch import nn, optim
@@ -49,7 +51,7 @@ class LearnedLR(ScheduledLR):
         process_group: dist.ProcessGroup | None = None,
         snapshots: Snapshots | None = None,
     ) -> None:
-        learned = schedules.Learned(total_steps, policy)
+        learned = schedules.Learned(total_steps, policy, retreats=snapshots is not None)
         super().__init__(
             optimizer,
             schedules.Guard(learned) if guard else learned,

@@ -43,10 +43,10 @@ positive = st.floats(0.01, 100.0)
 @pytest.mark.parametrize("total_steps", [1, 37, 1000])
 @given(losses=contracts.streams())
 def test_a_policy_that_does_nothing_leaves_its_base_schedule_exactly(base, total_steps, losses):
-    """Until it retreats."""
-    learned = Learned(total_steps, still_policy(4, base=base))
-    planned = OpenLoop(BASES[base], total_steps)
-    states = run(learned, losses)
+    """Or until it retreats, if it does."""
+    policy, planned = still_policy(4, base=base), OpenLoop(BASES[base], total_steps)
+    assert scales(run(Learned(total_steps, policy), losses)) == scales(run(planned, losses))
+    states = run(Learned(total_steps, policy, retreats=True), losses)
     kept = list(itertools.takewhile(lambda state: state.reason != "retreat", states))
     assert scales(kept) == scales(run(planned, losses))[: len(kept)]
 
@@ -111,7 +111,7 @@ def test_a_loss_that_explodes_counts_as_a_bad_one(losses, cut):
 
 def test_it_retreats_once_where_half_of_what_was_gained_is_lost_again():
     """The rate falls to a tenth, and the policy is shown the run as it stood best."""
-    still = Learned(400, still_policy())
+    still = Learned(400, still_policy(), retreats=True)
     states = run(still, [*FALLING, *[2.7] * 50])
     retreats = [state for state in states if state.reason == "retreat"]
     assert [state.offset for state in retreats] == [-math.log(10)]
@@ -125,7 +125,7 @@ def test_it_retreats_once_where_half_of_what_was_gained_is_lost_again():
 
 @given(losses=contracts.streams(), seed=st.integers(0, 20))
 def test_it_never_retreats_twice_in_a_row_nor_beyond_its_limit(losses, seed):
-    learned = Learned(40, random_policy(seed=seed))
+    learned = Learned(40, random_policy(seed=seed), retreats=True)
     states = run(learned, losses)
     decided = [b for a, b in itertools.pairwise(states) if b.decisions > a.decisions]
     for before, after in itertools.pairwise(decided):
@@ -136,7 +136,7 @@ def test_it_never_retreats_twice_in_a_row_nor_beyond_its_limit(losses, seed):
 @pytest.mark.parametrize("noise", [0.01, 0.1, 1.0])
 def test_noise_makes_no_retreat(noise):
     """Of level and of falling losses, over a thousand steps: ten runs each."""
-    rng, learned = np.random.default_rng(0), Learned(1000, still_policy())
+    rng, learned = np.random.default_rng(0), Learned(1000, still_policy(), retreats=True)
     for level in (np.ones(1000), 1 / (1 + np.arange(1000) / 50)):
         for _ in range(10):
             reasons = {one.reason for one in run(learned, level + noise * rng.normal(size=1000))}
@@ -314,7 +314,7 @@ def test_it_decides_before_the_first_step():
 
 def test_a_recovery_does_not_hide_a_retreat_within():
     """On which weights are put back."""
-    still = Learned(400, still_policy())
+    still = Learned(400, still_policy(), retreats=True)
     losses = [*FALLING, *[2.7] * 50]
     states = run(still, losses)
     at = [state.reason for state in states].index("retreat")

@@ -163,7 +163,7 @@ class Tested:
     def __init__(self, runs: NetRuns | GuardedRuns) -> None:
         self.runs = runs
         self.count, self.total_steps = runs.count, runs.total_steps
-        self.step, self.put_back = runs.step, runs.put_back
+        self.step, self.put_back, self.retreats = runs.step, runs.put_back, runs.retreats
         self.told, self.turn = runs.told, runs.turn
 
     def measure(self) -> Floats:

@@ -94,25 +94,27 @@ class Learned:
     have shown and moves the offset, reason "raise" or "lower". Between decisions the scale follows
     the base.
 
-    Envelope: the offset stays within the policy's limit. If half of what was gained is lost again,
-    beyond what noise explains, the offset falls by ln 10 and the policy is shown the run as it
-    stood best, reason "retreat", on which `lrpilot.torch.Snapshots` put the weights back; if that
-    was in vain, what is lost is lost. If the losses are back above where they began, the policy has
-    failed: it is not asked again, and its offset, unless negative, is taken back by half at each
-    window, reason "fallback". Losses that are not finite are ignored, reason "ignore": the plan
-    moves on, a window ends where it would, and the policy never sees them; a `Guard` around the
-    schedule brakes for them. A loss counts as at most `worst_counted`, so that one that explodes
-    does not hide all that come after it.
+    Envelope: the offset stays within the policy's limit. If the losses are back above where they
+    began, the policy has failed: it is not asked again, and its offset, unless negative, is taken
+    back by half at each window, reason "fallback". Losses that are not finite are ignored, reason
+    "ignore": the plan moves on, a window ends where it would, and the policy never sees them; a
+    `Guard` around the schedule brakes for them. A loss counts as at most `worst_counted`, so that
+    one that explodes does not hide all that come after it.
 
     total_steps: the horizon, in optimizer steps. None if it is not known: the base is then constant
         after a warm-up of 100 steps, and the policy decides as at the beginning of a long run; let
         a cooldown follow, as in ``(Learned() >> cooldown(0.2)).over(10_000)``.
     policy: "net" or "nmf", which come with lrpilot, the path of a file that ``lrpilot train``
         wrote, or a `Policy`.
+    retreats: for runs whose weights are put back on reason "retreat", as `lrpilot.torch.Snapshots`
+        do; others would stay where they are, at a rate too low to leave. If half of what was gained
+        is lost again, beyond what noise explains, the offset falls by ln 10 and the policy is shown
+        the run as it stood best; if that was in vain, what is lost is lost.
     """
 
     total_steps: int | None = None
     policy: Policy | str | Path = "net"
+    retreats: bool = False
 
     # Looked up once; not settings.
     needs: tuple[str, ...] = field(init=False, repr=False, compare=False)
@@ -187,7 +189,8 @@ class Learned:
         window = closed(*sums, Numbers)
         seen = seen_with(state.seen, window, Numbers) if state.decisions else begun(window)
         offset, retreated = state.offset, 0
-        if state.trusted and has_lost_ground(seen, state.retreated, Numbers):
+        is_asked = self.retreats and bool(state.trusted)
+        if is_asked and has_lost_ground(seen, state.retreated, Numbers):
             if state.retreated:  # in vain: what is lost is lost
                 seen = standing_at(seen.last, seen)
             else:
