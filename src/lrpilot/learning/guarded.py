@@ -40,8 +40,7 @@ class GuardedRuns:
         self.guard = Guard(OpenLoop(Constant(), runs.total_steps))
         self.states = [self.guard.init() for _ in range(runs.count)]
         self.snapshots = StackedSnapshots(runs)
-        self._healthy = self._alarms = np.zeros(runs.count, dtype=np.bool_)  # of the last step
-        self._is_settled = True
+        self._unsettled: tuple[Mask, Mask] | None = None  # healthy and alarms, of the last step
 
     def step(self, scales: Floats) -> Floats:
         """One step of each at its scale times its brake."""
@@ -52,14 +51,17 @@ class GuardedRuns:
         self.states = [
             self._after(state._replace(scale=scale), loss) for state, loss, scale in seen
         ]
-        self._healthy = np.array([state.is_healthy for state in self.states])
-        self._alarms = np.array([state.reason == "brake" for state in self.states])
-        self._is_settled = False
+        healthy = np.array([state.is_healthy for state in self.states])
+        alarms = np.array([state.reason == "brake" for state in self.states])
+        self._unsettled = healthy, alarms
         return losses
 
     def put_back(self, which: Mask) -> None:
         """Put back the last weights known to be good."""
-        self._alarms = self._alarms | which
+        if self._unsettled is None:
+            raise RuntimeError("runs are put back after a step, before they are measured")
+        healthy, alarms = self._unsettled
+        self._unsettled = healthy, alarms | which
 
     def measure(self, split: Split = "validation") -> Floats:
         """The loss on a held-out split."""
@@ -67,9 +69,9 @@ class GuardedRuns:
         return self.runs.measure(split)
 
     def _settle(self) -> None:
-        if not self._is_settled:
-            self.snapshots.observed(self._healthy, self._alarms)
-            self._is_settled = True
+        if self._unsettled is not None:
+            self.snapshots.observed(*self._unsettled)
+            self._unsettled = None
 
     def _after(self, state: GuardState, loss: float) -> GuardState:
         new = self.guard.braked(state, loss)

@@ -43,13 +43,12 @@ class Student:
         self._rng = np.random.default_rng(seed)
         self._visible = torch.tensor([float(name not in unseen) for name in NAMES])
         first = cast("nn.Linear", self.network[0])
-        first.weight.data *= self._visible
+        first.weight.data *= self._visible  # and what is 0, and shown nothing, stays so
 
     def act(self, seen: Floats) -> Floats:
         """The actions (runs,), which nothing bounds."""
         with torch.no_grad():
-            shown = self._visible * torch.from_numpy(seen).float()
-            return self.network(shown)[:, 0].double().numpy()
+            return self.network(torch.from_numpy(seen).float())[:, 0].double().numpy()
 
     def fit(self, shown: Shown, *, updates: int, rate: float, batch: int | None = None) -> None:
         """Make the squared error of the actions small, on so many decisions at a time, or all."""

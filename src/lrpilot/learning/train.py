@@ -294,22 +294,20 @@ def _by_gradients(training: Training, course: _Course, learner: Path, logs: Path
         "action": ACTION_OF[kind],
         "hidden": training.hidden,
         "seed": training.seed,
+        "unseen": (*UNSEEN_OF[kind], *training.unseen),
     }
-    unseen = (*UNSEEN_OF[kind], *training.unseen)
     begin = None
     if training.imitate is not None and not learner.is_file():
-        begin = imitated(training.imitate, unseen=unseen, **settings)
+        begin = imitated(training.imitate, **settings)
     elif kind in EXERCISES and not learner.is_file():
         begin = taught(
             EXERCISES[kind],
             lessons=min(max(int(training.seconds / BUDGET), 1), LESSONS),
-            unseen=unseen,
             report=course.had_lesson,
             **settings,
         )
     improve(
         WIDE_STACKS[kind],
-        unseen=unseen,
         checkpoint=learner,
         log_dir=logs,
         begin=begin,
