@@ -11,6 +11,9 @@ class Untold:
     def told(self):
         return None
 
+    def moved(self):
+        return None
+
     def turn(self):
         pass
 

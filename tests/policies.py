@@ -11,7 +11,7 @@ from lrpilot.schedules.learned.features import NAMES
 
 
 def random_policy(*hidden: int, seed: int = 0, kind: str = "steps", **settings) -> Policy:
-    """Large weights, so that actions are large and of either sign; none for what gradients tell."""
+    """Large weights, so that actions are large and of either sign; none for what is measured."""
     rng = np.random.default_rng(seed)
     sizes = [len(NAMES), *hidden, 1]
     weights = [rng.normal(size=shape) for shape in itertools.pairwise(sizes)]
@@ -39,10 +39,11 @@ def still_policy(*hidden: int, **settings) -> Policy:
 
 
 def reading_policy(*hidden: int, seed: int = 0, **settings) -> Policy:
-    """Like `random_policy`, with weights for what gradients tell."""
+    """Like `random_policy`, with weights for what is measured of gradients and weights."""
     policy = random_policy(*hidden, seed=seed, **settings)
     first, *rest = policy.weights
     first = np.array(first)
-    first[NAMES.index("alignment") :] = np.random.default_rng(seed).normal(size=(3, first.shape[1]))
+    measured = first[NAMES.index("alignment") :]
+    measured[:] = np.random.default_rng(seed).normal(size=measured.shape)
     parts = {"biases": policy.biases, "action": policy.action, "base": policy.base}
     return Policy(name="reading", weights=(first, *rest), **parts)

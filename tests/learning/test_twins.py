@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from contracts import run
 from lrpilot.learning.episodes import Episodes
 from lrpilot.schedules import Learned, Policy, Signal
-from lrpilot.schedules.learned.features import NAMES
+from lrpilot.schedules.learned.features import MEASURED, NAMES
 from policies import random_policy, still_policy
 
 
@@ -29,7 +29,10 @@ class Recorded:
         return self.losses[len(self.scales) - 1]
 
     def told(self):
-        return None if self.given is None else self.given[:, len(self.scales) - 1]
+        return None if self.given is None else self.given[:2, len(self.scales) - 1]
+
+    def moved(self):
+        return None if self.given is None else self.given[2:, len(self.scales) - 1]
 
     def turn(self):
         pass
@@ -70,8 +73,7 @@ def check_twins(policy: Policy, losses: np.ndarray, told=None, *, retreats=True)
         for step, loss in enumerate(losses[:, at]):
             signal = Signal(loss)
             if told is not None:
-                alignment, persistence = told[:, step, at]
-                signal = signal._replace(alignment=alignment, persistence=persistence)
+                signal = signal._replace(**dict(zip(MEASURED, told[:, step, at], strict=True)))
             states.append(learned.update(states[-1], signal))
         scales = [state.scale for state in states[:-1]]
         assert scales == pytest.approx([scales[at] for scales in runs.scales], rel=1e-6)
@@ -116,29 +118,31 @@ def test_both_take_odd_losses_alike(odd):
     assert {"raise", "lower"} & set(itertools.chain(*[one[130:] for one in reasons]))
 
 
-@pytest.mark.parametrize("name", ["alignment", "persistence", "certainty"])
-def test_both_read_what_gradients_tell_alike(name):
+@pytest.mark.parametrize("name", NAMES[NAMES.index("alignment") :])
+def test_both_read_what_gradients_and_weights_tell_alike(name):
     policy = random_policy(6)
     first, *rest = policy.weights
     first = np.array(first)
     first[NAMES.index(name)] = 3.0
     settings = {"biases": policy.biases, "action": policy.action}
     reading = Policy(name="reading", weights=(first, *rest), **settings)
-    told = np.random.default_rng(0).uniform(-1, 1, size=(2, 200, 7))
+    told = np.random.default_rng(0).uniform(-1, 1, size=(5, 200, 7))
+    told[2:] = np.exp(4 * told[2:])
     told[:, :, 3] = np.nan
-    told[1, 90:, 2] = np.nan
+    told[1:, 90:, 2] = np.nan
+    told[2:, 50:60, 1] = np.inf
     losses = courses(200, seed=2)
     check_twins(reading, losses, told)
     blind = run(Learned(200, policy), losses[:, 0])
     assert blind == run(Learned(200, reading), losses[:, 0]), "untold is 0"
-    seeing = last_of(Learned(200, reading), [(0.1, 0.3), (0.1, 0.5)] * 5)
-    assert seeing != last_of(Learned(200, reading), [(math.nan, math.nan)] * 10)
+    seeing = last_of(Learned(200, reading), [(0.1, 0.3, 0.1, 2.0, 0.6), (0.1, 0.5, 0.2, 3.0, 0.7)])
+    assert seeing != last_of(Learned(200, reading), [(math.nan,) * 5] * 2)
 
 
 def last_of(learned: Learned, told):
     state = learned.init()
-    for alignment, persistence in told:
-        signal = Signal(1.0)._replace(alignment=alignment, persistence=persistence)
+    for numbers in told * 5:
+        signal = Signal(1.0)._replace(**dict(zip(MEASURED, numbers, strict=True)))
         state = learned.update(state, signal)
     return state.offset
 

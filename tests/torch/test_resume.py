@@ -68,7 +68,7 @@ def train(model, optimizer, scheduler, steps: range) -> list[float]:
     return rates
 
 
-OPTIONAL = ("settings", "gradients")  # what older checkpoints lack
+OPTIONAL = ("settings", "windows")  # what older checkpoints lack
 
 OPTIMIZERS = {
     "momentum": lambda model: optim.SGD(model.parameters(), lr=0.05, momentum=0.9),

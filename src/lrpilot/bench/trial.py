@@ -19,7 +19,7 @@ from lrpilot.bench.suite import OPTIMIZERS
 from lrpilot.bench.training_function import TrainingTrial, is_function, train
 from lrpilot.schedules import Signal, named_schedule
 from lrpilot.tasks import find_task
-from lrpilot.torch.gradients import OptimizerGradients
+from lrpilot.torch.windows import OptimizerWindows
 
 Status = Literal["done", "diverged", "failed"]
 Loop = Literal["single", "batched"]
@@ -141,12 +141,12 @@ def _run_task(trial: Trial, outcome: Outcome, progress: Progress) -> None:
     task = find_task(trial.task)
     total_steps = trial.total_steps or task.total_steps
     schedule = named_schedule(trial.schedule, total_steps, trial.lr)
-    gradients = OptimizerGradients()
-    gradients.follow(schedule.needs)
+    windows = OptimizerWindows()
+    windows.follow(schedule.needs)
 
     def optimizer(parameters: Iterable[Tensor], lr: float) -> Optimizer:
         made = OPTIMIZERS[trial.optimizer](parameters, lr)
-        gradients.watch(made)
+        windows.watch(made)
         return made
 
     run = task.start(trial.seed, optimizer)
@@ -156,9 +156,9 @@ def _run_task(trial: Trial, outcome: Outcome, progress: Progress) -> None:
     for step in range(1, total_steps + 1):
         lr = trial.lr * state.scale
         signal = Signal(run.step(lr))
-        told = gradients.take()
+        told = windows.take()
         if told:
-            signal = signal._replace(alignment=told[0], persistence=told[1])
+            signal = signal._replace(**told._asdict())
         outcome.losses.append(signal.loss)
         outcome.rates.append(lr)
         if step in evaluate_at:
@@ -168,7 +168,7 @@ def _run_task(trial: Trial, outcome: Outcome, progress: Progress) -> None:
             outcome.status = "diverged"
             return
         state = schedule.update(state, signal)
-        gradients.heed(state)
+        windows.heed(state)
         progress(step / total_steps)
     outcome.extra_forwards = run.extra_forwards
     outcome.validation_loss = outcome.evaluations[-1][1]

@@ -29,7 +29,7 @@ ACTION_OF: Mapping[str, Action] = {
     "net": Action(kind="steps", size=math.log(2.5), limit=math.log(100)),
 }
 UNSEEN_OF: Mapping[str, tuple[str, ...]] = {
-    "nmf": ("persistence", "certainty"),
+    "nmf": ("persistence", "certainty", "movement", "travel", "evenness"),
     "net": ("level",),
 }
 """Features that get no weight: runs of the kind do not show them, or what they say of one kind of

@@ -20,7 +20,7 @@ Observation = NDArray[np.float32]
 class ScheduleEnv(gymnasium.Env[Observation, Observation]):
     """Move a run's rate away from its base schedule, before its first step and after each window.
 
-    *Observation*: float32 (13,), the features of `lrpilot.schedules.learned.features`, in the order
+    *Observation*: float32 (16,), the features of `lrpilot.schedules.learned.features`, in the order
     of its ``NAMES``; dimensionless, within `LARGEST` of 0.
 
     *Action*: float32 (1,) in [-1, 1]; moves the offset, ln of the rate over its base, as `Action`
@@ -40,7 +40,7 @@ class ScheduleEnv(gymnasium.Env[Observation, Observation]):
     ``reset(seed=...)`` draws a problem: see the function that the environment is made with.
     """
 
-    version = 4
+    version = 5
     """Rises with every change that alters a result."""
 
     metadata = {"render_modes": []}  # noqa: RUF012  (Gymnasium has it so)

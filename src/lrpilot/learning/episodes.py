@@ -19,6 +19,7 @@ from lrpilot.schedules.learned.features import (
 from lrpilot.schedules.learned.learned import (
     FALLING_BACK,
     LARGEST,
+    NOT_MOVED,
     Sums,
     closed,
     retreat,
@@ -96,10 +97,12 @@ class Episodes:
                 alignment, persistence = np.where(finite, told, np.nan)
                 aligned = _plus(aligned, alignment) if self.step > 1 else aligned
                 persisted = _plus(persisted, persistence) if self.decisions else persisted
+        moved = self.runs.moved()
+        weights = NOT_MOVED if moved is None else tuple(np.where(moved < LARGEST, moved, 0.0))
         self.runs.turn()
         self.lost |= counts == 0
         self._counts = np.maximum(counts, 1)
-        window = closed(self._counts, total, squares, aligned, persisted, np)
+        window = closed(self._counts, total, squares, aligned, persisted, np, weights)
         seen = seen_with(self.seen, window, np) if self.decisions else begun(window)
         self.seen = _chosen(self.lost, self.seen, seen) if self.decisions else seen
         if is_whole and self.runs.retreats:

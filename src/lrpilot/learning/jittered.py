@@ -52,6 +52,10 @@ class Recorder:
         """As the runs have it."""
         return self.runs.told()
 
+    def moved(self) -> Floats | None:
+        """As the runs have it."""
+        return self.runs.moved()
+
     def turn(self) -> None:
         """As the runs have it."""
         self.runs.turn()

@@ -14,6 +14,7 @@ from lrpilot.learning.runs import Floats, Mask
 from lrpilot.tasks.protocol import Split
 from lrpilot.tasks.training import Problem
 from lrpilot.torch.gradients import GradientWindows
+from lrpilot.torch.weights import WeightWindows
 
 AT_ONCE = 64  # runs evaluated together
 
@@ -40,6 +41,7 @@ class NetRuns:
         self.values = stacked([problem.parameters for problem in problems], self.seed_of)
         self.optimizer = UPDATES[optimizer](self.values)
         self._windows: GradientWindows | None = None
+        self._weights = WeightWindows(flattened(self.values))
         self._found: Stack = {}  # gradients of the last step
         self._loss = vmap(problems[0].loss)
 
@@ -66,10 +68,16 @@ class NetRuns:
         alignment, persistence = (one.double().numpy() for one in self._windows.take(flat))
         return alignment, persistence
 
+    def moved(self) -> Floats:
+        """Of all parameters together."""
+        moved = self._weights.take(flattened(self.values))
+        return torch.stack(moved).double().numpy()
+
     def turn(self) -> None:
-        """Compare with the gradients since the last call from now on."""
+        """Compare with the gradients since the last call, and the weights now, from now on."""
         if self._windows is not None:
             self._windows.turn()
+        self._weights.turn()
 
     def put_back(self, which: Mask) -> None:
         """Is never asked; `GuardedRuns` have snapshots."""

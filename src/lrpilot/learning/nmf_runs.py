@@ -128,6 +128,9 @@ class NMFRuns:
         alignment = self.solver.alignment().double().numpy().reshape(-1)
         return alignment, np.full_like(alignment, np.nan)
 
+    def moved(self) -> None:
+        """Not measured: the factors are balanced anew as they go."""
+
     def turn(self) -> None:
         """Nothing depends on it."""
 

@@ -46,6 +46,13 @@ class Runs(Protocol):
         """
         ...
 
+    def moved(self) -> Floats | None:
+        """Movement, travel and evenness of the weights after the last step, as `Signal` has them.
+
+        (3, runs), NaN where they are not known; None if they never are. Asked at each decision.
+        """
+        ...
+
     def turn(self) -> None:
         """A decision has been made: gradients are compared with those since the one before."""
         ...

@@ -41,7 +41,10 @@ _POLICY_WORDS: Mapping[str, str] = {
     "fallback": "back to the base schedule: under the policy the loss came back above its start",
 }
 _SAW = ("action", "offset", "seen.last", "seen.fast", "seen.slow", "seen.best", "seen.noise")
-_OF_GRADIENTS = ("seen.persistence", "seen.certainty")  # told where they are known
+# Told where they are known:
+_MEASURED = tuple(
+    f"seen.{name}" for name in ("persistence", "certainty", "movement", "travel", "evenness")
+)
 # Statistics that are told, by the last part of their name; the log has all.
 _TOLD = ("level", "reference", "z", "brake", "alarms", "total", "group", "to")
 
@@ -129,7 +132,7 @@ def describe(decision: Decision) -> str:
     if decision.reason in _POLICY_WORDS:
         facts = _own(decision, _POLICY)
         if _POLICY in facts:
-            known = [*_SAW, *(name for name in _OF_GRADIENTS if facts.get(name))]
+            known = [*_SAW, *(name for name in _MEASURED if facts.get(name))]
             told = [f"{name.split('.')[-1]} {facts.get(name, 0.0):.5g}" for name in known]
             words = f"{_POLICY_WORDS[decision.reason]}{_such_moves(facts)}"
             return f"{words} ({', '.join(told)})"

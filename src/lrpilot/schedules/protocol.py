@@ -26,6 +26,14 @@ class Signal(NamedTuple):
     """⟨g, A⟩ / ‖A‖² of this step's gradient g and the mean gradient A between the last two
     decisions; NaN if nobody measured it. Its mean is 1 where gradients point where they pointed, as
     they do if the rate is too low, 0 where only noise is left, and below 0 where they turn back."""
+    movement: float = math.nan
+    """‖w − wₐ‖ / ‖w‖ of the weights w after this step and wₐ at the last decision; NaN if nobody
+    measured it, as with the two below."""
+    travel: float = math.nan
+    """‖w − w₀‖ / ‖w₀‖, w₀ the weights before the first step."""
+    evenness: float = math.nan
+    """‖w − wₐ‖₁ / (√n ‖w − wₐ‖₂) for n weights, in (0, 1]: near 1 where each moves as far as the
+    others, as under Adam, and small where a few do all, as under plain SGD."""
 
 
 class State(Protocol):
@@ -73,7 +81,7 @@ class Schedule(Protocol[StateT]):
 def decisions_of(state: object) -> int:
     """How many decisions a state tells of, its own and those of the schedules inside it.
 
-    A schedule that needs `Signal.persistence` counts them as ``decisions``.
+    A schedule that needs `Signal.persistence` or `Signal.movement` counts them as ``decisions``.
     """
     parts = getattr(state, "phases", None) or (getattr(state, "inner", None),)
     inside = sum(decisions_of(part) for part in parts if part is not None)

@@ -15,8 +15,7 @@ from torch.optim import Optimizer
 from lrpilot.schedules.checks import check_count
 from lrpilot.torch.losses import NOTHING, Flight, Landed, Losses, depart, lag_of, losses_of
 from lrpilot.torch.ranks import How, Ranks, Reduction, ranks_of
-
-Number = float | torch.Tensor
+from lrpilot.torch.windows import Told
 
 NO_LOSS = (
     "step() came without a loss, and the schedule decides from the loss, so it stands still; call "
@@ -78,11 +77,11 @@ class Intake:
         optimizer: Optimizer,
         skipped: torch.Tensor | None,
         agreed: object,
-        told: tuple[Number, Number] | None = None,
+        told: Told | None = None,
     ) -> Losses:
         """Make an observation of the losses pending; returns them.
 
-        skipped: above 0 if their optimizer step was. told: alignment and persistence.
+        skipped: above 0 if their optimizer step was. told: of gradients and weights.
         agreed: what must be the same on all ranks.
         """
         if not self._is_settled:
@@ -92,7 +91,7 @@ class Intake:
             self._is_settled = True
         losses, self.pending = self.pending, NOTHING
         if told is not None:
-            losses = losses._replace(alignment=told[0], persistence=told[1])
+            losses = losses._replace(**told._asdict())
         if "seconds" in self.needs and not losses.seconds:
             losses = losses._replace(seconds=self._since())
         if self._ranks is None:

@@ -32,9 +32,13 @@ class Losses(NamedTuple):
     tokens: float = 0.0
     samples: float = 0.0
     seconds: float = 0.0
-    # Of the gradients, as a `Signal` has them: no sums, but those of the last batch that told.
+    # Of gradients and weights, as a `Signal` has them: no sums, but those of the last batch that
+    # told.
     alignment: float | torch.Tensor = math.nan
     persistence: float | torch.Tensor = math.nan
+    movement: float | torch.Tensor = math.nan
+    travel: float | torch.Tensor = math.nan
+    evenness: float | torch.Tensor = math.nan
 
     @property
     def is_nothing(self) -> bool:
@@ -47,14 +51,17 @@ class Losses(NamedTuple):
             return other
         numbers = map(operator.add, self[1:AMOUNTS], other[1:AMOUNTS])
         told = other if other.has_told else self
-        added = Losses(self.total + other.total, *numbers)
-        return added._replace(alignment=told.alignment, persistence=told.persistence)
+        return Losses(self.total + other.total, *numbers)._replace(**told.measured())
 
     @property
     def has_told(self) -> bool:
-        """Whether anything is known of the gradients."""
+        """Whether anything is known of gradients or weights."""
         told = self[AMOUNTS:]
         return any(isinstance(one, torch.Tensor) or math.isfinite(one) for one in told)
+
+    def measured(self) -> dict[str, Any]:
+        """What is told of gradients and weights, by name."""
+        return dict(zip(self._fields[AMOUNTS:], self[AMOUNTS:], strict=True))
 
     def here(self) -> Losses:
         """The same on the host, after waiting for it if need be."""
@@ -63,17 +70,10 @@ class Losses(NamedTuple):
     def signal(self) -> Signal:
         """What the schedule sees; the loss is NaN if there was none."""
         numbers = cast("tuple[float, ...]", self)
-        total, weight, epochs, tokens, samples, seconds, alignment, persistence = numbers
+        total, weight, *consumed = numbers[:AMOUNTS]
         loss = total / weight if weight else math.nan
-        return Signal(
-            loss=loss,
-            epochs=epochs,
-            tokens=tokens,
-            samples=samples,
-            seconds=seconds,
-            alignment=alignment,
-            persistence=persistence,
-        )
+        named = zip(self._fields[2:], (*consumed, *numbers[AMOUNTS:]), strict=True)
+        return Signal(loss=loss, **dict(named))
 
     def pack(self) -> list[float | str]:
         """The numbers as strict JSON-able data, which has a word for infinity and NaN."""

@@ -14,6 +14,7 @@ How = Literal["mean", "first", "given"]
 
 FINGERPRINTS = 2**20  # sums of their squares over thousands of ranks are exact in doubles
 SKIPPED = AMOUNTS  # its place in a row
+TOLD = len(Losses._fields) - AMOUNTS  # numbers that come after it
 
 
 def ranks_of(how: How, group: dist.ProcessGroup | None, device: torch.device) -> Ranks | None:
@@ -40,7 +41,7 @@ class Ranks:
         agreed: what must be the same on all ranks.
         """
         if not self._counts:
-            losses, skipped = NOTHING._replace(alignment=0.0, persistence=0.0), None
+            losses, skipped = Losses(*NOTHING[:AMOUNTS], *([0.0] * TOLD)), None
         total, *consumed = losses[:AMOUNTS]
         fingerprint = zlib.crc32(repr(agreed).encode()) % FINGERPRINTS
         away = isinstance(total, torch.Tensor)
@@ -75,19 +76,18 @@ class Reduction:
         Raises ValueError, on each, if they have come apart.
         """
         self._copy = self._copy or self._reduced()
-        *sums, skipped, alignment, persistence, counted, fingerprints, squares = (
-            self._copy.numbers()
-        )
+        numbers = self._copy.numbers()
+        sums, skipped, told = numbers[:SKIPPED], numbers[SKIPPED], numbers[SKIPPED + 1 : -3]
+        counted, fingerprints, squares = numbers[-3:]
         if self._ranks * squares != fingerprints**2:  # equal only if all fingerprints are
             raise ValueError(
                 "the ranks have come apart: their schedules are not in the same state (steps, "
                 "scale, settings or lag); load the same state on every rank, and call step() "
                 "equally often on each"
             )
-        losses = Losses(*sums)
+        losses = Losses(*sums, *(one / counted for one in told))
         epochs, seconds = losses.epochs / counted, losses.seconds / counted
-        told = {"alignment": alignment / counted, "persistence": persistence / counted}
-        return Landed(losses._replace(epochs=epochs, seconds=seconds, **told), skipped > 0)
+        return Landed(losses._replace(epochs=epochs, seconds=seconds), skipped > 0)
 
     def _reduced(self) -> Copy:
         self._work.wait()

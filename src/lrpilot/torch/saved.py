@@ -50,7 +50,7 @@ class Saved(NamedTuple):
     in_flight: list[Landed]
     trial: Trial | None
     log: DecisionLog
-    gradients: dict[str, Any] | None = None
+    windows: dict[str, Any] | None = None
 
 
 def to_data(schedule: Schedule[Any], saved: Saved) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def from_data(schedule: Schedule[Any], data: object) -> Saved:
         "steps": _is_count(saved.steps, least=-1),
         "lag": saved.lag is None or _is_count(saved.lag),
         "in_flight": isinstance(data["in_flight"], list),
-        "gradients": isinstance(data.get("gradients"), dict | None),
+        "windows": isinstance(data.get("windows"), dict | None),
         **{at: _are_rates(getattr(saved, at)) for at in ("initial_lrs", "base_lrs", "lrs")},
         **{at: isinstance(getattr(saved, at), bool) for at in Saved._fields if at[:3] == "is_"},
     }

@@ -21,7 +21,6 @@ from lrpilot.schedules.horizon import cool_down, extend
 from lrpilot.schedules.openloop import Shape
 from lrpilot.schedules.preview import lr_at, preview
 from lrpilot.torch.course import Course
-from lrpilot.torch.gradients import OptimizerGradients
 from lrpilot.torch.intake import Intake
 from lrpilot.torch.losses import OneLoss, at_hand, unread
 from lrpilot.torch.ranks import How
@@ -29,6 +28,7 @@ from lrpilot.torch.rates import Rates
 from lrpilot.torch.saved import Saved, Trial, from_data, to_data, warn_of_changes
 from lrpilot.torch.snapshots import Snapshots
 from lrpilot.torch.steps import OptimizerSteps, hooked
+from lrpilot.torch.windows import OptimizerWindows
 
 
 class ScheduledLR(LRScheduler):
@@ -70,7 +70,7 @@ class ScheduledLR(LRScheduler):
         # of an order of calls that does not matter here.
         self.optimizer = optimizer
         self._intake = Intake(lag, ranks, process_group)
-        self._gradients = OptimizerGradients()
+        self._windows = OptimizerWindows()
         self._follow(schedule)
         self._step_count = 1  # Accelerate adds to it; nobody reads it
         self.log = DecisionLog()
@@ -237,7 +237,7 @@ class ScheduledLR(LRScheduler):
             steps=self.last_epoch,
             trial=trial and trial._replace(losses=trial.losses.here()),
             log=log,
-            gradients=self._gradients.pack(),
+            windows=self._windows.pack(),
             **self._intake.saved(),
             **self._rates.saved(),
             **self._steps.saved(),
@@ -260,7 +260,7 @@ class ScheduledLR(LRScheduler):
         warn_of_changes(self.schedule, rates.initial, state_dict, saved)
         self.state, self.last_epoch, self.log = saved.state, saved.steps, saved.log
         self._intake.resume(saved.lag, saved.pending, saved.carried, saved.in_flight)
-        self._gradients.resume(saved.gradients, self.optimizer)
+        self._windows.resume(saved.windows, self.optimizer)
         if self.snapshots is not None:
             self.snapshots.start_at(max(self.last_epoch, 0) + len(saved.in_flight))
         self._trial = saved.trial if self._is_watched else None
@@ -295,7 +295,7 @@ class ScheduledLR(LRScheduler):
         self._course = Course(schedule)
         needs = tuple(schedule.needs)
         self._intake.follow(needs)
-        self._gradients.follow(needs)
+        self._windows.follow(needs)
         self._is_simple, self._signal = needs in ((), ("loss",)), OneLoss()
         self._at_hand = at_hand if needs else unread
 
@@ -304,14 +304,14 @@ class ScheduledLR(LRScheduler):
         intake, steps, trial = self._intake, self._steps, self._trial
         self._rates.adopt()
         agreed = self.last_epoch, self.state.scale
-        losses = intake.send(self.optimizer, steps.skipped, agreed, self._gradients.take())
+        losses = intake.send(self.optimizer, steps.skipped, agreed, self._windows.take())
         steps.observed()
         self._trial = trial and trial.after(losses)
         for losses in intake.arrived():
             self._moved(*self._course.advance(losses.signal()))
             if self.snapshots is not None:
                 self._keep(self.snapshots, losses.signal().loss)
-        self._gradients.heed(self.state)
+        self._windows.heed(self.state)
         steps.groups = len(self._rates.base)
         is_alone = self._trial is None and self.snapshots is None
         steps.plain = is_alone and self._is_simple and intake.is_direct
@@ -395,6 +395,6 @@ class ScheduledLR(LRScheduler):
                 scheduler._rates.restore()
 
         self._steps.watch(optimizer)
-        self._gradients.watch(optimizer)
+        self._windows.watch(optimizer)
         optimizer.register_load_state_dict_post_hook(loaded)
         return True

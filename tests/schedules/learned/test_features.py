@@ -16,7 +16,7 @@ awkward = st.sampled_from([0.0, 1e-320, 1e140, -1e140, 1.0, -1.0])
 courses = st.lists(st.lists(moderate, min_size=3, max_size=3), min_size=1, max_size=12)
 
 
-def shown(windows, xp=Numbers, scale=1.0, shift=0.0):
+def shown(windows, xp=Numbers, scale=1.0, shift=0.0, weights=(0.1, math.e, 0.2)):
     """The features after windows of losses; with NumPy, of two equal runs at once."""
     seen = None
     for losses in windows:
@@ -29,7 +29,7 @@ def shown(windows, xp=Numbers, scale=1.0, shift=0.0):
             total, apart = total[0], apart[0]
         for one in told:
             persisted = persisted.plus(one)
-        window = closed(len(losses), total, apart, aligned, persisted, xp)
+        window = closed(len(losses), total, apart, aligned, persisted, xp, weights)
         seen = begun(window) if seen is None else seen_with(seen, window, xp)
     return dict(zip(NAMES, features(seen, 3, 0.5, 0.1, -0.2, xp), strict=True))
 
@@ -54,9 +54,22 @@ def test_a_course_worked_by_hand():
             "alignment": math.log(0.3) / 2,
             "persistence": 0.6,
             "certainty": math.log(1 + 0.6 / math.sqrt(0.13 / 3)),
+            "movement": math.log(0.1) / 3 + 1,
+            "travel": 1 / 2,
+            "evenness": -2.0,
         },
         rel=1e-5,
     )
+
+
+def test_weights_that_are_not_known_show_0_and_odd_ones_a_bound():
+    def of_weights(*weights):
+        found = shown([[4.5, 3.5]], weights=weights)
+        return [found[name] for name in ("movement", "travel", "evenness")]
+
+    assert of_weights(0.0, 0.0, 0.0) == [0, 0, 0]
+    assert of_weights(1e-300, 1e-300, 1e-300) == [-2, -2, -2]
+    assert of_weights(1e100, 1e100, math.sqrt(2 / math.pi)) == [2, 2, 0]
 
 
 @given(windows=courses, power=st.integers(-40, 40))

@@ -284,10 +284,12 @@ def reading(name: str) -> Learned:
     return Learned(200, Policy(name="reading", weights=(weights,), biases=policy.biases))
 
 
-def test_a_policy_asks_for_what_it_reads_of_the_gradients():
+def test_a_policy_asks_for_what_it_reads_of_gradients_and_weights():
     assert STEPS.needs == ("loss",)
     assert reading("alignment").needs == ("loss", "alignment")
     assert reading("persistence").needs == reading("certainty").needs == ("loss", "persistence")
+    for name in ("movement", "travel", "evenness"):
+        assert reading(name).needs == ("loss", name)
 
 
 @pytest.mark.parametrize("name", ["alignment", "persistence"])
@@ -301,6 +303,19 @@ def test_what_is_no_number_in_its_range_is_not_taken_in(name):
         assert taken.count == counts
         assert taken.total == (told if counts else 0)
         assert STEPS.update(STEPS.init(), signal) == STEPS.update(STEPS.init(), Signal(2.0))
+
+
+@pytest.mark.parametrize("name", ["movement", "travel", "evenness"])
+def test_the_step_that_ends_a_window_tells_how_far_the_weights_have_come(name):
+    learned = reading(name)
+    before = run(learned, [2.0] * 3)[-1]
+    for told, seen in [(0.5, 0.5), (math.nan, 0), (math.inf, 0), (-1.0, 0), (0.0, 0)]:
+        for loss in (2.0, math.nan):
+            signal = Signal(loss)._replace(**{name: told})
+            after = learned.update(before, signal)
+            assert after.decisions == 1
+            assert getattr(after.seen, name) == seen
+    assert STEPS.update(before, signal._replace(loss=2.0)) == STEPS.update(before, Signal(2.0))
 
 
 def test_it_decides_before_the_first_step():

@@ -21,7 +21,7 @@ from lrpilot.schedules import named_schedule
 from lrpilot.schedules.checks import check_known
 from lrpilot.tasks import Problem, TrainingTask, find_task
 from lrpilot.tasks.protocol import Split
-from lrpilot.torch.gradients import GradientWindows, Told
+from lrpilot.torch.windows import Told, Windows
 
 # Parameters of all runs of a program together: their moments then stay near the processor.
 ROOM = 600_000
@@ -102,7 +102,7 @@ class _Program:
             [named_schedule(trial.schedule, self.total_steps, trial.lr) for trial in trials],
             self.total_steps,
         )
-        self.windows: GradientWindows | None = None
+        self.windows = Windows(flattened(self.values)) if self.scales.reads_windows else None
         self.perturbation = PERTURBATIONS[first.perturbation].make(seeds, self.total_steps)
         self.evaluate_at = evaluation_steps(self.total_steps)
         self.loss = vmap(self.problem.loss)
@@ -121,12 +121,12 @@ class _Program:
         shown = losses.double()
         with torch.no_grad():
             shown, found = self.perturbation.gradients(shown, found, self.values, moment)
-            told = self._told(found)
             lrs = self.perturbation.rates(self.base_lrs * self.scales.current(), moment)
             self.optimizer.update(self.values, found, lrs.float())
             self.perturbation.values(self.values, moment)
             if self.problem.project is not None:
                 self.problem.project(self.values)
+            told = self.windows and self.windows.take(flattened(found), flattened(self.values))
         shown = self.perturbation.signal(shown, moment)
         evaluations = self.evaluate(step) if step in self.evaluate_at else None
         healthy = losses.isfinite()
@@ -156,14 +156,6 @@ class _Program:
         for row, loss in enumerate(self._held_out("test").tolist()):
             outcome = self.outcomes[self.at[row]]
             outcome.validation_loss, outcome.test_loss = outcome.evaluations[-1][1], loss
-
-    def _told(self, found: Stack) -> Told | None:
-        """What the gradients show, if any schedule reads it."""
-        if not self.scales.reads_gradients:
-            return None
-        flat = flattened(found)
-        self.windows = self.windows or GradientWindows(flat)
-        return self.windows.take(flat)
 
     def _held_out(self, split: Split) -> Tensor:
         return held_out(self.problem, {**self.values, **self.fixed}, split, EVALUATED_AT_ONCE)

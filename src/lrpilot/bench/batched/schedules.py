@@ -17,7 +17,7 @@ from lrpilot.schedules import OpenLoop, Schedule, Signal
 from lrpilot.schedules.greedy import Greedy, NoiseGreedy
 from lrpilot.schedules.greedy.arrays import packed, update
 from lrpilot.schedules.protocol import decisions_of
-from lrpilot.torch.gradients import Told, reads_gradients
+from lrpilot.torch.windows import Told, reads_windows
 
 # The twin costs some 250 tensor operations a step, as many as so many runs on Python floats.
 TWINS_PAY = 1000
@@ -29,7 +29,7 @@ class Scales:
     def __init__(self, schedules: Sequence[Schedule[Any]], total_steps: int) -> None:
         self.scales = torch.ones(len(schedules), dtype=torch.float64)
         self.decided = torch.zeros(len(schedules), dtype=torch.bool)  # runs, in the last step
-        self.reads_gradients = any(reads_gradients(one.needs) for one in schedules)
+        self.reads_windows = any(reads_windows(one.needs) for one in schedules)
         self.steps = 0
         kinds = [_kind(schedule) for schedule in schedules]
         self.tabled = [row for row, kind in enumerate(kinds) if kind is OpenLoop]
@@ -52,19 +52,19 @@ class Scales:
         return self.scales
 
     def update(self, losses: Tensor, evaluations: Tensor | None, told: Told | None = None) -> None:
-        """Take in the losses (runs,) of a step, and validation losses and gradients if told."""
+        """Take in the losses (runs,) of a step, and validation losses and what else is told."""
         self.steps += 1
         for twins in self.twins:
             twins.state = update(twins.rule, twins.state, losses[twins.rows], torch)
         if self.others:
             shown = losses.tolist()
             validation = None if evaluations is None else evaluations.tolist()
-            aligned, persisted = ([], []) if told is None else (one.tolist() for one in told)
+            each = [] if told is None else torch.stack(told, -1).tolist()
             for row, (schedule, state) in self.others.items():
                 evaluation = math.nan if validation is None else validation[row]
                 signal = Signal(shown[row], evaluation=evaluation)
                 if told is not None:
-                    signal = signal._replace(alignment=aligned[row], persistence=persisted[row])
+                    signal = signal._replace(**Told(*each[row])._asdict())
                 after = schedule.update(state, signal)
                 self.others[row] = schedule, after
                 if told is not None:

@@ -23,7 +23,7 @@ from lrpilot.schedules import Schedule, Signal, named_schedule
 from lrpilot.schedules.checks import check_known
 from lrpilot.schedules.decisions import DecisionLog, is_number
 from lrpilot.schedules.explanation import Replay, explain, replay
-from lrpilot.torch.gradients import reads_gradients
+from lrpilot.torch.windows import reads_windows
 
 SQLITE = b"SQLite format 3\0"
 TORCH = (b"PK", b"\x80")  # a zip archive since torch 1.6, a bare pickle before
@@ -286,8 +286,8 @@ def _verdict(trial: Trial, outcome: Outcome, found: Replay, differs: float) -> s
         return f"{what}: the replayed rates equal all {len(outcome.rates):,} stored ones"
     total_steps = trial.total_steps or NOMINAL_STEPS
     schedule = named_schedule(trial.schedule, total_steps, trial.lr)
-    if reads_gradients(schedule.needs):
-        why = "the schedule read gradients too, which are not stored"
+    if reads_windows(schedule.needs):
+        why = "the schedule read gradients or weights too, which are not stored"
     elif trial.settings == repr(schedule):
         why = (
             "the training set its rates itself, or its schedule saw more losses than are stored, "

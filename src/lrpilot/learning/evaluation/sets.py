@@ -164,7 +164,7 @@ class Tested:
         self.runs = runs
         self.count, self.total_steps = runs.count, runs.total_steps
         self.step, self.put_back, self.retreats = runs.step, runs.put_back, runs.retreats
-        self.told, self.turn = runs.told, runs.turn
+        self.told, self.moved, self.turn = runs.told, runs.moved, runs.turn
 
     def measure(self) -> Floats:
         """The loss on the test split."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-VERSION = 2
+VERSION = 3
 """Rises with every change that alters a feature; a policy is for one version."""
 
 NAMES = (
@@ -27,9 +27,18 @@ NAMES = (
     "alignment",
     "persistence",
     "certainty",
+    "movement",
+    "travel",
+    "evenness",
 )
 
-OF_GRADIENTS = {"alignment": ("alignment",), "persistence": ("persistence", "certainty")}
+MEASURED = {
+    "alignment": ("alignment",),
+    "persistence": ("persistence", "certainty"),
+    "movement": ("movement",),
+    "travel": ("travel",),
+    "evenness": ("evenness",),
+}
 """The features that need each field of a `Signal` but its loss."""
 
 NOTHING = (0.0,) * len(NAMES)
@@ -38,6 +47,7 @@ NOTHING = (0.0,) * len(NAMES)
 FAST, SLOW = 0.5, 0.15  # weights of the newest window in the moving averages
 LEAST_ALIGNMENT = 0.01
 LARGEST = 8.0  # that a feature can become, in either direction
+OF_GAUSSIAN = (2 / math.pi) ** 0.5  # the evenness of numbers that are normally distributed
 TINY = 1e-12  # of the first loss: what no difference is divided by less than
 
 Number = Any
@@ -63,6 +73,10 @@ class Window(NamedTuple):
     alignment: Number = 1.0  # mean; 1 where it is not known
     persistence: Number = 0.0  # mean; 0 where it is not known
     certainty: Number = 0.0  # how many standard errors that is
+    # Of the weights at its end, as a `Signal` has them; 0 where they are not known:
+    movement: Number = 0.0
+    travel: Number = 0.0
+    evenness: Number = 0.0
 
 
 class Seen(NamedTuple):
@@ -77,33 +91,35 @@ class Seen(NamedTuple):
     noise_slow: Number = 0.0
     before: Number = 0.0  # the window before the last
     alignment: Number = 1.0  # fast average
-    persistence: Number = 0.0  # of the last window
+    # Of the last window:
+    persistence: Number = 0.0
     certainty: Number = 0.0
+    movement: Number = 0.0
+    travel: Number = 0.0
+    evenness: Number = 0.0
 
 
 def begun(window: Window) -> Seen:
     """What the first window shows."""
-    mean, noise, _, alignment, persistence, certainty = window
-    losses = mean, mean, mean, mean, mean, noise, noise, mean
-    return Seen(*losses, alignment, persistence, certainty)
+    mean, noise, _, *measured = window
+    return Seen(mean, mean, mean, mean, mean, noise, noise, mean, *measured)
 
 
 def seen_with(seen: Seen, window: Window, xp: Any) -> Seen:
     """``seen``, and one window more."""
-    mean, noise, _, alignment, persistence, certainty = window
+    mean, noise, _, alignment, *latest = window
     fast = seen.fast + FAST * (mean - seen.fast)
     return Seen(
-        first=seen.first,
-        last=mean,
-        fast=fast,
-        slow=seen.slow + SLOW * (mean - seen.slow),
-        best=xp.minimum(seen.best, fast),
-        noise=seen.noise + FAST * (noise - seen.noise),
-        noise_slow=seen.noise_slow + SLOW * (noise - seen.noise_slow),
-        before=seen.last,
-        alignment=seen.alignment + FAST * (alignment - seen.alignment),
-        persistence=persistence,
-        certainty=certainty,
+        seen.first,
+        mean,
+        fast,
+        seen.slow + SLOW * (mean - seen.slow),
+        xp.minimum(seen.best, fast),
+        seen.noise + FAST * (noise - seen.noise),
+        seen.noise_slow + SLOW * (noise - seen.noise_slow),
+        seen.last,
+        seen.alignment + FAST * (alignment - seen.alignment),
+        *latest,
     )
 
 
@@ -120,7 +136,9 @@ def features(
     that was gained; *setback*: how much of that is lost again; *noise*: deviation of a loss against
     what was gained; *noise growth*: its fast average against the slow; *level*: ln of the loss
     against the first; *alignment*: ln of the cosine between successive gradients, from 1 (or not
-    known) down to 1 % and below.
+    known) down to 1 % and below; *movement*, *travel*: ln of how far the weights have come since
+    the decision before and since the start, as shares of their size; *evenness*: ln of it against
+    that of a Gaussian.
     """
     tiny = TINY * abs(seen.first) + 1e-300
     noise = xp.maximum(seen.noise, tiny)
@@ -141,7 +159,17 @@ def features(
         xp.log(xp.maximum(seen.alignment, LEAST_ALIGNMENT)) / 2,
         between(seen.persistence, -2.0, 2.0, xp),
         squashed(seen.certainty, xp),
+        known(seen.movement, between(logarithm(seen.movement, xp) / 3 + 1, -2.0, 2.0, xp)),
+        known(seen.travel, between(logarithm(seen.travel, xp) / 2, -2.0, 2.0, xp)),
+        known(
+            seen.evenness, between(4 * logarithm(seen.evenness / OF_GAUSSIAN, xp), -2.0, 2.0, xp)
+        ),
     )
+
+
+def known(measured: Number, feature: Number) -> Number:
+    """The feature of what was measured, or 0 where it was not."""
+    return feature * (measured > 0)
 
 
 def squashed(x: Number, xp: Any) -> Number:

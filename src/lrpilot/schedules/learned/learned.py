@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
@@ -61,6 +62,8 @@ class Sums(NamedTuple):
 
 
 UNTOLD = Sums()
+OF_WEIGHTS = ("movement", "travel", "evenness")
+NOT_MOVED = (0.0,) * len(OF_WEIGHTS)  # nothing is known of the weights
 
 
 class LearnedState(NamedTuple):
@@ -160,7 +163,8 @@ class Learned:
         scale = self._scale(step, state.offset)
         if not -LARGEST < loss < LARGEST:
             ignored = state._replace(scale=scale, reason="ignore", step=step)
-            return self._decided(ignored, step) if step >= state.until and state.losses else ignored
+            ends = step >= state.until and state.losses
+            return self._decided(ignored, step, signal) if ends else ignored
         # By position, since `_replace` would double the cost of a step.
         (_, _, _, offset, action, trusted, decisions, retreated, until) = state[:9]
         losses, total, squares, last, aligned, persisted, seen = state[9:]
@@ -176,17 +180,22 @@ class Learned:
         window = (losses + 1, total + loss, squares, loss, aligned, persisted, seen)
         past = (scale, "plan", step, offset, action, trusted, decisions, retreated, until)
         state = tuple.__new__(LearnedState, (*past, *window))
-        return self._decided(state, step) if step >= until else state
+        return self._decided(state, step, signal) if step >= until else state
+
+    def _moved(self, signal: Signal, name: str) -> float:
+        """What the signal tells of the weights, 0 if it is not known."""
+        number = float(getattr(signal, name)) if name in self.needs else 0.0
+        return number if 0 < number < LARGEST else 0.0
 
     def _scale(self, step: int, offset: float) -> float:
         # A state may come from a policy with a wider limit.
         return self.base_at(step) * math.exp(min(max(offset, -self.limit), self.limit))
 
-    def _decided(self, state: LearnedState, step: int) -> LearnedState:
+    def _decided(self, state: LearnedState, step: int, signal: Signal) -> LearnedState:
         """State with the offset that holds from now on, and a new window."""
         policy = cast("Policy", self.policy)
         sums = state.losses, state.total, state.squares, state.aligned, state.persisted
-        window = closed(*sums, Numbers)
+        window = closed(*sums, Numbers, [self._moved(signal, name) for name in OF_WEIGHTS])
         seen = seen_with(state.seen, window, Numbers) if state.decisions else begun(window)
         offset, retreated = state.offset, 0
         is_asked = self.retreats and bool(state.trusted)
@@ -245,10 +254,12 @@ def closed(
     aligned: Sums = UNTOLD,
     persisted: Sums = UNTOLD,
     xp: Any = Numbers,
+    weights: Sequence[Any] = NOT_MOVED,
 ) -> Window:
     """The window of ``count`` losses, numbers or arrays, with this sum and these squares.
 
-    With one loss, as the last window may have, the noise is taken for 0.
+    With one loss, as the last window may have, the noise is taken for 0. weights: movement, travel
+    and evenness at its end, 0 where they are not known.
     """
     noise = (squares / (2 * xp.maximum(count - 1, 1))) ** 0.5
     return Window(
@@ -258,4 +269,5 @@ def closed(
         aligned.mean(xp, unknown=1.0),
         persisted.mean(xp),
         persisted.certainty(xp),
+        *weights,
     )

@@ -122,7 +122,7 @@ class Policy:
     def sees(self) -> tuple[str, ...]:
         """The fields of a `Signal` that any weight reads, but for the loss; they cost something."""
         first = self.weights[0]
-        fields = features.OF_GRADIENTS.items()
+        fields = features.MEASURED.items()
         return tuple(
             name for name, read in fields if first[[*map(features.NAMES.index, read)]].any()
         )
