@@ -1,8 +1,8 @@
-"""What it costs that a policy reads gradients: a step of training with and without it.
+"""What it costs that a policy reads gradients and weights: a step of training with and without it.
 
 Run `.venv/bin/python benchmarks/gradient_cost.py`: a minute on one core. A perceptron of three
 layers under AdamW, batch 32: forward, backward, optimizer and scheduler. The scheduler is
-`LearnedLR` with the policy "net", which reads gradients, and with the same policy after the weights
+`LearnedLR` with the policy "net", which reads both, and with the same policy after the weights
 of these features were set to 0, so that it reads the loss alone. Medians of steps that take turns
 in one process.
 """
@@ -53,7 +53,7 @@ class Run:
 def main():
     torch.set_num_threads(1)
     policy = load_policy("net")
-    print("| parameters | loss alone, \u00b5s a step | with gradients | ratio |")
+    print("| parameters | loss alone, \u00b5s a step | with both | ratio |")
     print("|---|---|---|---|")
     for width in WIDTHS:
         runs = Run(width, blind(policy)), Run(width, policy)

@@ -77,9 +77,9 @@ def net_stack(
     return _networks(rng, copies, rates, cells)[0]
 
 
-def net_exercise(rng: np.random.Generator) -> Exercise:
+def net_exercise(rng: np.random.Generator, cells: Sequence[int] = TRAINING_CELLS) -> Exercise:
     """Networks of a random cell; the offset that is right undoes what is wrong with the rate."""
-    return Exercise(*_networks(rng, 1, WIDE, TRAINING_CELLS))
+    return Exercise(*_networks(rng, 1, WIDE, cells))
 
 
 def wrong_by(rng: np.random.Generator, rates: int) -> Floats:
