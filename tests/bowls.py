@@ -11,7 +11,7 @@ class Untold:
     def told(self):
         return None
 
-    def moved(self):
+    def travelled(self):
         return None
 
     def turn(self):

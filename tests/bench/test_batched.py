@@ -176,13 +176,16 @@ def test_worker_processes_finish_every_trial_and_a_failure_stays_in_its_batch():
     assert all("no batched form" in outcomes[trial].error for trial in bad)
 
 
-def test_a_policy_is_shown_the_gradients_by_both_engines(tmp_path):
+@pytest.mark.parametrize("task", ["digits-mlp", "nmf-digits"])
+def test_a_policy_is_shown_gradients_and_weights_by_both_engines(tmp_path, task):
     path = tmp_path / "reading.safetensors"
     path.write_bytes(write_tensors(as_tensors(reading_policy(6, seed=1))))
     other = tmp_path / "blind.safetensors"
     other.write_bytes(write_tensors(as_tensors(random_policy(6, seed=1))))
     names = [f"learned:{path}", f"learned:{other}", "cosine"]
-    batch = trials(schedules=names, steps=120, optimizers=["momentum"])
+    batch = trials(task, schedules=names, steps=120, optimizers=["momentum"])
+    highest = max(trial.lr for trial in batch)  # at which they end in chaos, where rounding counts
+    batch = [trial for trial in batch if trial.lr < highest]
     together = run_batch(batch)
     for trial, outcome in zip(batch, together, strict=True):
         assert losses(outcome) == pytest.approx(losses(alone(trial)), rel=2e-2)

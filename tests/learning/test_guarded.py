@@ -18,7 +18,7 @@ from lrpilot.schedules import OpenLoop
 from lrpilot.schedules.learned.policy import BASES
 from lrpilot.tasks import find_task
 from lrpilot.torch import LearnedLR, Snapshots
-from policies import random_policy
+from policies import random_policy, reading_policy
 
 STEPS = 200
 COMPARED = 50  # beyond, runs at the edge of divergence blow rounding up
@@ -46,9 +46,10 @@ def one_by_one(task, optimizer, lr, policy):
 
 
 @pytest.mark.filterwarnings("ignore:the loss set off the alarm")
+@pytest.mark.parametrize("reads", [random_policy, reading_policy])
 @pytest.mark.parametrize("optimizer", RATES)
-def test_a_stack_is_braked_and_put_back_as_each_run_alone(optimizer):
-    task, policy = find_task("cancer-logreg"), random_policy(seed=4)
+def test_a_stack_is_braked_and_put_back_as_each_run_alone(optimizer, reads):
+    task, policy = find_task("cancer-logreg"), reads(seed=13)
     lrs = [RATES[optimizer] * factor for factor in (0.1, 10.0, 1e4, 1e6)]
     runs = GuardedRuns(runs_at([task.problem(3)], lrs, optimizer=optimizer, total_steps=STEPS))
     episodes, losses, alarms, step = Episodes(runs, policy.base, policy.action), [], [], runs.step

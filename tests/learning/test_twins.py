@@ -31,7 +31,7 @@ class Recorded:
     def told(self):
         return None if self.given is None else self.given[:2, len(self.scales) - 1]
 
-    def moved(self):
+    def travelled(self):
         return None if self.given is None else self.given[2:, len(self.scales) - 1]
 
     def turn(self):

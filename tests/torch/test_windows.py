@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -137,17 +138,116 @@ def test_training_in_torch_sees_what_training_by_the_stack_does():
     np.testing.assert_allclose(found, offsets, atol=2e-3)
 
 
-def test_of_a_large_model_so_many_coordinates_are_looked_at():
-    model = nn.Sequential(nn.Linear(512, 512), nn.Linear(512, 256, bias=False))
-    model(torch.randn(4, 512)).square().mean().backward()
-    optimizer = optim.SGD(model.parameters(), lr=0.1)
-    found = sampled(optimizer, lambda parameter: parameter.grad)
-    assert len(sampled(optimizer, lambda parameter: parameter)) == len(found)
-    assert 0.8 * MOST < len(found) <= 1.01 * MOST
-    first = model[0].weight.grad
-    stride = round(first.numel() / (found[:-1] == found[:-1]).sum().item())
-    columns = {at % 512 for at in range(0, first.numel(), stride + (stride % 2 == 0))}
-    assert len(columns) == 512, "no column is left out"
+@pytest.mark.parametrize("rows", [900, 1024, 1100])
+def test_of_a_large_model_so_many_coordinates_are_looked_at_in_every_column(rows):
+    numbered = nn.Parameter(torch.arange(512.0).repeat(rows, 1))
+    numbered.grad = numbered.detach().clone()
+    optimizer = optim.SGD([numbered], lr=0.1)
+    for of in (lambda parameter: parameter, lambda parameter: parameter.grad):
+        found = sampled(optimizer, of)
+        assert 0.6 * MOST < len(found) <= 1.01 * MOST
+        assert len(set(found.tolist())) == 512
+
+
+def shown(optimizer, needs=("loss", "movement", "travel", "evenness")):
+    windows = OptimizerWindows()
+    windows.follow(needs)
+    windows.watch(optimizer)
+    return windows
+
+
+def stepped(parameters, optimizer):
+    for one in parameters:
+        one.grad = torch.ones_like(one)
+    optimizer.step()
+
+
+def test_what_is_frozen_counts_for_nothing():
+    free, frozen = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(96), requires_grad=False)
+    optimizer = optim.Adam([free, frozen], lr=0.1)
+    windows = shown(optimizer)
+    stepped([free], optimizer)
+    told = windows.take()
+    assert told.evenness == pytest.approx(1)
+    assert told.travel == pytest.approx(0.1)
+    assert told.movement == pytest.approx(0.1 / 0.9)
+    assert shown(optim.SGD([frozen], lr=0.1)).take() is None
+    assert sampled(optim.SGD([frozen], lr=0.1), lambda parameter: parameter).tolist() == [0]
+
+
+def test_where_a_run_began_is_not_known_once_parameters_are_added():
+    first, second = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(1))
+    optimizer = optim.SGD([first], lr=0.1)
+    windows = shown(optimizer)
+    stepped([first], optimizer)
+    assert windows.take().travel == pytest.approx(0.1)
+    packed = windows.pack()
+    optimizer.add_param_group({"params": second})
+    for _ in range(2):
+        stepped([first, second], optimizer)
+        told = windows.take()
+        assert math.isnan(told.travel)
+    assert told.movement == pytest.approx(0.1 * math.sqrt(3) / math.hypot(0.7, 0.7, 0.8))
+    windows.resume(packed, optimizer)
+    stepped([first, second], optimizer)
+    assert math.isnan(windows.take().travel)
+    windows.resume({"decisions": 0}, optimizer)
+    stepped([first, second], optimizer)
+    assert windows.take().travel > 0
+
+
+@pytest.mark.parametrize(
+    ("needs", "gradients", "weights"),
+    [(("alignment",), True, False), (("loss", "evenness"), False, True)],
+)
+def test_a_schedule_pays_for_what_it_reads_alone(needs, gradients, weights):
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = optim.SGD([parameter], lr=0.1)
+    windows = shown(optimizer, needs)
+    for _ in range(2):
+        stepped([parameter], optimizer)
+    told = windows.take()
+    assert math.isfinite(told.alignment) == gradients
+    assert math.isfinite(told.evenness) == weights
+    packed = windows.pack()
+    assert ("gathered" in packed, "start" in packed) == (gradients, weights)
+    again = shown(optimizer, needs)
+    again.resume(through_json(packed), optimizer)
+    assert again.pack() == packed
+
+
+@pytest.mark.parametrize(("lag", "micro"), [(0, 1), (4, 1), (0, 8), (4, 3)])
+def test_movement_is_from_one_deciding_step_to_the_next(lag, micro):
+    """However late a decision comes, and whatever counted as a step before one was seen."""
+    torch.manual_seed(0)
+    x = nn.Parameter(torch.ones(4))
+    optimizer = optim.SGD([x], lr=0.1)
+    policy = reading_policy(3)
+    last = np.zeros_like(policy.weights[1]), np.zeros_like(policy.biases[1])
+    still = replace(
+        policy, weights=(policy.weights[0], last[0]), biases=(policy.biases[0], last[1])
+    )
+    scheduler = LearnedLR(optimizer, 1000, policy=still, lag=lag)
+    weights, decided = [x.detach().clone()], {}
+    for step in range(80):
+        for at in range(micro):
+            loss = (x - 0.01 * step).square().sum() / micro
+            loss.backward()
+            if at == micro - 1:
+                optimizer.step()
+                optimizer.zero_grad()
+                weights.append(x.detach().clone())
+            scheduler.step(loss)
+        inner = scheduler.state.inner
+        if weights and inner.step:
+            decided.setdefault(inner.decisions, (inner.step, inner.seen.movement))
+    del decided[0]
+    before = 0
+    assert len(decided) > 8
+    for at, movement in decided.values():
+        far = torch.linalg.vector_norm(weights[at] - weights[before])
+        assert movement == pytest.approx((far / torch.linalg.vector_norm(weights[at])).item())
+        before = at
 
 
 def test_parameters_without_gradients_count_as_nothing_and_new_ones_begin_anew():

@@ -97,8 +97,8 @@ class Episodes:
                 alignment, persistence = np.where(finite, told, np.nan)
                 aligned = _plus(aligned, alignment) if self.step > 1 else aligned
                 persisted = _plus(persisted, persistence) if self.decisions else persisted
-        moved = self.runs.moved()
-        weights = NOT_MOVED if moved is None else tuple(np.where(moved < LARGEST, moved, 0.0))
+        far = self.runs.travelled()
+        weights = NOT_MOVED if far is None else tuple(np.where(far < LARGEST, far, 0.0))
         self.runs.turn()
         self.lost |= counts == 0
         self._counts = np.maximum(counts, 1)

@@ -36,7 +36,7 @@ class GuardedRuns:
     def __init__(self, runs: NetRuns) -> None:
         self.runs = runs
         self.count, self.total_steps, self.base_lrs = runs.count, runs.total_steps, runs.base_lrs
-        self.told, self.moved, self.turn = runs.told, runs.moved, runs.turn
+        self.told, self.travelled, self.turn = runs.told, runs.travelled, runs.turn
         self.guard = Guard(OpenLoop(Constant(), runs.total_steps))
         self.states = [self.guard.init() for _ in range(runs.count)]
         self.snapshots = StackedSnapshots(runs)

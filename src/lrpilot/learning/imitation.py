@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from lrpilot.learning.cma import Layers
 from lrpilot.learning.past import PastRun, PastRuns
 from lrpilot.learning.student import Shown, Student
 from lrpilot.schedules.learned.features import (
+    MEASURED,
     NAMES,
     NOTHING,
     Numbers,
@@ -143,7 +145,8 @@ def decisions(run: Recording, base: str, action: Action) -> Shown:
 
 def clone(shown: Shown, hidden: tuple[int, ...], seed: int, unseen: Sequence[str] = ()) -> Layers:
     """The network with the least squared error of its actions."""
-    student = Student(hidden, seed, unseen)
+    never = itertools.chain(*MEASURED.values())  # recordings have losses and rates alone
+    student = Student(hidden, seed, (*unseen, *never))
     student.fit(shown, updates=UPDATES, rate=RATE)
     return student.layers
 

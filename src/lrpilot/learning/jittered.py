@@ -52,9 +52,9 @@ class Recorder:
         """As the runs have it."""
         return self.runs.told()
 
-    def moved(self) -> Floats | None:
+    def travelled(self) -> Floats | None:
         """As the runs have it."""
-        return self.runs.moved()
+        return self.runs.travelled()
 
     def turn(self) -> None:
         """As the runs have it."""

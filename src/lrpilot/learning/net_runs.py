@@ -68,10 +68,9 @@ class NetRuns:
         alignment, persistence = (one.double().numpy() for one in self._windows.take(flat))
         return alignment, persistence
 
-    def moved(self) -> Floats:
+    def travelled(self) -> Floats:
         """Of all parameters together."""
-        moved = self._weights.take(flattened(self.values))
-        return torch.stack(moved).double().numpy()
+        return torch.stack(self._weights.take(flattened(self.values))).double().numpy()
 
     def turn(self) -> None:
         """Compare with the gradients since the last call, and the weights now, from now on."""

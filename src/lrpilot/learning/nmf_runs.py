@@ -128,7 +128,7 @@ class NMFRuns:
         alignment = self.solver.alignment().double().numpy().reshape(-1)
         return alignment, np.full_like(alignment, np.nan)
 
-    def moved(self) -> None:
+    def travelled(self) -> None:
         """Not measured: the factors are balanced anew as they go."""
 
     def turn(self) -> None:

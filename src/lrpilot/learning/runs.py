@@ -46,7 +46,7 @@ class Runs(Protocol):
         """
         ...
 
-    def moved(self) -> Floats | None:
+    def travelled(self) -> Floats | None:
         """Movement, travel and evenness of the weights after the last step, as `Signal` has them.
 
         (3, runs), NaN where they are not known; None if they never are. Asked at each decision.

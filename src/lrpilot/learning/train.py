@@ -32,6 +32,7 @@ from lrpilot.learning.ppo import improve
 from lrpilot.learning.taught import taught
 from lrpilot.learning.validation import Validated, validate
 from lrpilot.schedules.checks import check_known
+from lrpilot.schedules.learned import features
 from lrpilot.schedules.learned.policy import Policy, as_tensors
 from lrpilot.schedules.learned.tensor_file import write_tensors
 
@@ -145,6 +146,7 @@ class Journal:
             "every": training.every,
             "unseen": list(training.unseen),
             "version": VERSIONS[training.kind],
+            "features": features.VERSION,
         }
         if training.imitate is not None:
             head["imitate"] = str(training.imitate)

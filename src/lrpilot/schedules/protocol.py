@@ -27,8 +27,8 @@ class Signal(NamedTuple):
     decisions; NaN if nobody measured it. Its mean is 1 where gradients point where they pointed, as
     they do if the rate is too low, 0 where only noise is left, and below 0 where they turn back."""
     movement: float = math.nan
-    """‖w − wₐ‖ / ‖w‖ of the weights w after this step and wₐ at the last decision; NaN if nobody
-    measured it, as with the two below."""
+    """‖w − wₐ‖ / ‖w‖ of the weights w after this step and wₐ after the one that decided last;
+    NaN if nobody measured it, as with the two below."""
     travel: float = math.nan
     """‖w − w₀‖ / ‖w₀‖, w₀ the weights before the first step."""
     evenness: float = math.nan
@@ -81,7 +81,8 @@ class Schedule(Protocol[StateT]):
 def decisions_of(state: object) -> int:
     """How many decisions a state tells of, its own and those of the schedules inside it.
 
-    A schedule that needs `Signal.persistence` or `Signal.movement` counts them as ``decisions``.
+    A schedule that needs what a `Signal` compares with the last decision has ``decisions`` in its
+    state.
     """
     parts = getattr(state, "phases", None) or (getattr(state, "inner", None),)
     inside = sum(decisions_of(part) for part in parts if part is not None)

@@ -257,10 +257,10 @@ class ScheduledLR(LRScheduler):
                 f"the state has {len(saved.lrs)} parameter groups and this optimizer "
                 f"{len(rates.initial)}; add or remove groups before loading"
             )
+        self._windows.resume(saved.windows, self.optimizer)
         warn_of_changes(self.schedule, rates.initial, state_dict, saved)
         self.state, self.last_epoch, self.log = saved.state, saved.steps, saved.log
         self._intake.resume(saved.lag, saved.pending, saved.carried, saved.in_flight)
-        self._windows.resume(saved.windows, self.optimizer)
         if self.snapshots is not None:
             self.snapshots.start_at(max(self.last_epoch, 0) + len(saved.in_flight))
         self._trial = saved.trial if self._is_watched else None
@@ -311,7 +311,7 @@ class ScheduledLR(LRScheduler):
             self._moved(*self._course.advance(losses.signal()))
             if self.snapshots is not None:
                 self._keep(self.snapshots, losses.signal().loss)
-        self._windows.heed(self.state)
+        self._windows.heed(self.state, late=len(intake.flying))
         steps.groups = len(self._rates.base)
         is_alone = self._trial is None and self.snapshots is None
         steps.plain = is_alone and self._is_simple and intake.is_direct

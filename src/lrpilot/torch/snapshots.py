@@ -101,6 +101,7 @@ class Snapshots:
         if kept is not None:
             self._check(kept, f"the snapshot in {os.fspath(where)}")
             self._steps["accepted"] = kept.step
+        self._awaits_start = True
         self._hooks = [each.register_step_pre_hook(self._before_step) for each in self._optimizers]
 
     def observed(
@@ -148,6 +149,9 @@ class Snapshots:
     def take(self, step: int) -> None:
         """Make the present weights, those after ``step`` optimizer steps, the candidate."""
         self._unhook()
+        self._take(step)
+
+    def _take(self, step: int) -> None:
         named = self._named()
         states = {
             key: {name: local(value) for name, value in optimizer.state[param].items()}
@@ -227,13 +231,14 @@ class Snapshots:
     def _before_step(self, *_: object) -> None:
         # A copy captured in a graph would be made anew at each replay, of whatever is there then.
         capturing = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
-        if not torch.compiler.is_compiling() and not capturing:
-            self.take(self._now)
+        if self._awaits_start and not torch.compiler.is_compiling() and not capturing:
+            self._awaits_start = False
+            self._take(self._now)  # unhooking has to wait: torch is going through its hooks
 
     def _unhook(self) -> None:
         for hook in self._hooks:
             hook.remove()
-        self._hooks = []
+        self._hooks, self._awaits_start = [], False
 
     def _forget_from(self, now: int) -> None:
         """Drop what is from a later part of a run resumed earlier, or from another run."""

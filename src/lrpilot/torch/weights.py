@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 
 class Moved(NamedTuple):
-    """Where weights are after a step, as `Signal` has it: each (...); 0 / 0 is NaN."""
+    """Where weights are after a step, as `Signal` has it: each (...); not finite if unknown."""
 
     movement: Tensor
     travel: Tensor
@@ -19,18 +20,21 @@ class Moved(NamedTuple):
 class WeightWindows:
     """Compares the weights of one run, or of many (...), with those of before.
 
-    Three buffers of their size: those before the first step, at the last decision, and now. Nothing
-    is read on the host.
+    Rows of their size: those before the first step, those at the last decision, and the latest
+    ones, of which `turn` needs as many as decisions are late, and one. Nothing is read on the host.
     """
 
-    def __init__(self, weights: Tensor) -> None:
-        """``weights`` before the first step (..., coordinates)."""
-        self.start, self.before, self.now = (weights.clone() for _ in range(3))
+    def __init__(self, weights: Tensor, *, is_start: bool = True) -> None:
+        """``weights`` before the first step (..., coordinates), or, if not, before any other."""
+        self.start = weights.clone() if is_start else torch.full_like(weights, math.nan)
+        self.before = weights.clone()
+        self.latest = [weights.clone()]
+        self.late = 0
 
     def take(self, weights: Tensor) -> Moved:
         """Take in the weights after a step (..., coordinates), which nobody writes to any more."""
         norm = torch.linalg.vector_norm
-        self.now = weights
+        self.latest = [*self.latest[-self.late :], weights] if self.late else [weights]
         since = weights - self.before
         length, sizes = norm(since, dim=-1), since.abs().sum(-1)
         return Moved(
@@ -40,13 +44,13 @@ class WeightWindows:
         )
 
     def turn(self, rows: Tensor | None = None) -> None:
-        """Measure from here on, in the runs in ``rows`` (...), true or false, or in all."""
-        if rows is None:
-            self.before = self.now
-        else:
-            self.before = torch.where(rows[..., None], self.now, self.before)
+        """Measure from the step that decided on, in the runs in ``rows`` (...), or in all."""
+        decided = self.latest[max(len(self.latest) - 1 - self.late, 0)]
+        self.before = (
+            decided if rows is None else torch.where(rows[..., None], decided, self.before)
+        )
 
     def keep(self, rows: Tensor) -> None:
         """Forget all runs but these."""
-        for name, value in vars(self).items():
-            setattr(self, name, value[rows])
+        self.start, self.before = self.start[rows], self.before[rows]
+        self.latest = [one[rows] for one in self.latest]

@@ -315,7 +315,8 @@ def test_the_step_that_ends_a_window_tells_how_far_the_weights_have_come(name):
             after = learned.update(before, signal)
             assert after.decisions == 1
             assert getattr(after.seen, name) == seen
-    assert STEPS.update(before, signal._replace(loss=2.0)) == STEPS.update(before, Signal(2.0))
+    signal = Signal(2.0)._replace(**{name: 0.5})
+    assert STEPS.update(before, signal) == STEPS.update(before, Signal(2.0))
 
 
 def test_it_decides_before_the_first_step():

@@ -102,7 +102,7 @@ class _Program:
             [named_schedule(trial.schedule, self.total_steps, trial.lr) for trial in trials],
             self.total_steps,
         )
-        self.windows = Windows(flattened(self.values)) if self.scales.reads_windows else None
+        self.windows = Windows.of(flattened(self.values), self.scales.needs)
         self.perturbation = PERTURBATIONS[first.perturbation].make(seeds, self.total_steps)
         self.evaluate_at = evaluation_steps(self.total_steps)
         self.loss = vmap(self.problem.loss)
@@ -123,10 +123,10 @@ class _Program:
             shown, found = self.perturbation.gradients(shown, found, self.values, moment)
             lrs = self.perturbation.rates(self.base_lrs * self.scales.current(), moment)
             self.optimizer.update(self.values, found, lrs.float())
+            told = self.windows and self.windows.take(flattened(found), flattened(self.values))
             self.perturbation.values(self.values, moment)
             if self.problem.project is not None:
                 self.problem.project(self.values)
-            told = self.windows and self.windows.take(flattened(found), flattened(self.values))
         shown = self.perturbation.signal(shown, moment)
         evaluations = self.evaluate(step) if step in self.evaluate_at else None
         healthy = losses.isfinite()

@@ -17,7 +17,7 @@ from lrpilot.schedules import OpenLoop, Schedule, Signal
 from lrpilot.schedules.greedy import Greedy, NoiseGreedy
 from lrpilot.schedules.greedy.arrays import packed, update
 from lrpilot.schedules.protocol import decisions_of
-from lrpilot.torch.windows import Told, reads_windows
+from lrpilot.torch.windows import Told
 
 # The twin costs some 250 tensor operations a step, as many as so many runs on Python floats.
 TWINS_PAY = 1000
@@ -29,7 +29,7 @@ class Scales:
     def __init__(self, schedules: Sequence[Schedule[Any]], total_steps: int) -> None:
         self.scales = torch.ones(len(schedules), dtype=torch.float64)
         self.decided = torch.zeros(len(schedules), dtype=torch.bool)  # runs, in the last step
-        self.reads_windows = any(reads_windows(one.needs) for one in schedules)
+        self.needs = {name for one in schedules for name in one.needs}
         self.steps = 0
         kinds = [_kind(schedule) for schedule in schedules]
         self.tabled = [row for row, kind in enumerate(kinds) if kind is OpenLoop]

@@ -135,8 +135,8 @@ def _real(name: str, noise: float) -> HeldOut:
 
 # Of networks.
 
-SEEN_CELLS = (*range(80, 96), *range(608, 624))  # looked at before these policies were judged
-FRESH_CELLS = range(624, 640)  # not looked at before they were judged
+SEEN_CELLS = (*range(80, 96), *range(608, 640))  # looked at before these policies were judged
+FRESH_CELLS = range(640, 656)  # not looked at before they were judged
 STRETCHED = range(80, 96, 4)
 SEEDS: Mapping[Part, range] = {"tuning": range(900, 903), "judged": range(0, 5)}
 LONGER = 4  # times the horizon
@@ -164,7 +164,7 @@ class Tested:
         self.runs = runs
         self.count, self.total_steps = runs.count, runs.total_steps
         self.step, self.put_back, self.retreats = runs.step, runs.put_back, runs.retreats
-        self.told, self.moved, self.turn = runs.told, runs.moved, runs.turn
+        self.told, self.travelled, self.turn = runs.told, runs.travelled, runs.turn
 
     def measure(self) -> Floats:
         """The loss on the test split."""

@@ -1,8 +1,8 @@
-"""What a policy sees of a run: dimensionless numbers from its losses, in training and in use alike.
+"""What a policy sees of a run: dimensionless numbers, in training and in use alike.
 
 Every function serves one run on Python floats (`Numbers`) and many on NumPy arrays (``numpy``
-itself), so that there is one definition. Nothing depends on the unit or the size of the loss, and
-only "level" on where its zero is.
+itself), so that there is one definition. Nothing depends on the unit or the size of the loss
+or of the weights, and only "level" on where the zero of the loss is.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Numbers:
 
 
 class Window(NamedTuple):
-    """The losses between two decisions."""
+    """The losses between two decisions, and what gradients and weights told meanwhile."""
 
     mean: Number
     noise: Number  # standard deviation of a loss: from differences of successive ones, not a trend
@@ -80,7 +80,7 @@ class Window(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What the windows so far have shown, each as a loss."""
+    """What the windows so far have shown: losses, but for what was measured besides."""
 
     first: Number = 0.0
     last: Number = 0.0

@@ -182,7 +182,7 @@ class Learned:
         state = tuple.__new__(LearnedState, (*past, *window))
         return self._decided(state, step, signal) if step >= until else state
 
-    def _moved(self, signal: Signal, name: str) -> float:
+    def _of_weights(self, signal: Signal, name: str) -> float:
         """What the signal tells of the weights, 0 if it is not known."""
         number = float(getattr(signal, name)) if name in self.needs else 0.0
         return number if 0 < number < LARGEST else 0.0
@@ -195,7 +195,7 @@ class Learned:
         """State with the offset that holds from now on, and a new window."""
         policy = cast("Policy", self.policy)
         sums = state.losses, state.total, state.squares, state.aligned, state.persisted
-        window = closed(*sums, Numbers, [self._moved(signal, name) for name in OF_WEIGHTS])
+        window = closed(*sums, Numbers, [self._of_weights(signal, name) for name in OF_WEIGHTS])
         seen = seen_with(state.seen, window, Numbers) if state.decisions else begun(window)
         offset, retreated = state.offset, 0
         is_asked = self.retreats and bool(state.trusted)
