@@ -78,7 +78,7 @@ def sets(kind: str, rows: Sequence[HeldOutRow]) -> Figure:
         axes.plot(ratios, range(len(names)), "o", color=colour, label=f"base rate × {wrong:g}")
     labels = [f"{of_set[0].axis}: {name}" for name, of_set in named.items()]
     axes.set_yticks(range(len(names)), labels)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names), -1)
     _as_ratio(axes)
     figure.supxlabel(f"left by the policies / left by {control} (below 1: the policies are ahead)")
     figure.legend(frameon=False, loc="outside upper center", ncols=3)
