@@ -1,4 +1,4 @@
-"""What a guard and snapshots save of the runs that a policy for networks loses.
+"""What a policy for networks is worth in torch, and what a guard and snapshots add to it.
 
 Run `.venv/bin/python benchmarks/learned_rescued.py`: seven minutes on one core. The held-out cells
 640 to 655 from ten times too low, right and ten times too high a rate, five seeds each, one run at
@@ -6,10 +6,16 @@ a time in torch: `LearnedLR` without its guard; with it, as it comes; and with s
 and for a control its base schedule with guard and snapshots. A run is lost if its last loss, on
 held-out data, is not finite. "Over cosine": test loss at the end over that of cosine at the tuned
 rate with the same seed, geometric mean, a run at most e³ (and lost ones that).
+
+With names of tasks, `... learned_rescued.py waves-gru digits-vit`, these under AdamW instead, three
+seeds, with snapshots, beside cosine at the rate that the task has for AdamW: other data, larger
+models, longer runs.
 """
 
 import math
 import sys
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,26 +27,48 @@ from lrpilot.learning.guarded import snapshots_every
 from lrpilot.learning.net_cells import data_of, problem_of, random_cell
 from lrpilot.schedules import Guard, OpenLoop, load_policy, named_schedule
 from lrpilot.schedules.learned.policy import BASES
+from lrpilot.tasks import Problem, find_task
 from lrpilot.torch import LearnedLR, ScheduledLR, Snapshots
 
 CELLS, SEEDS, RATES, WORST = range(640, 656), range(5), (0.1, 1.0, 10.0), 3.0
 
 
-def trained(cell, data, seed, lr, make):
+class Setting(NamedTuple):
+    """problem: of a seed."""
+
+    problem: Callable[[int], Problem]
+    optimizer: str
+    total_steps: int
+    lr: float
+
+
+def of_cell(number):
+    cell = random_cell(number)
+    data = data_of(cell)
+    made = lambda seed: problem_of(cell, seed, data)  # noqa: E731
+    return Setting(made, cell.optimizer, cell.total_steps, tuned_lr(cell))
+
+
+def of_task(name):
+    task = find_task(name)
+    return Setting(task.problem, "adamw", task.total_steps, task.lrs["adamw"])
+
+
+def trained(setting, seed, factor, make):
     """The test loss, infinite if the run is lost."""
-    problem = problem_of(cell, seed, data)
+    problem = setting.problem(seed)
     values = {name: nn.Parameter(x.clone()) for name, x in problem.parameters.items()}
     model = nn.ParameterList(values.values())
-    optimizer = OPTIMIZERS[cell.optimizer](list(model), lr)
-    scheduler = make(model, optimizer, cell.total_steps)
-    for _ in range(cell.total_steps):
-        loss = problem.loss(values, problem.draw())
+    optimizer = OPTIMIZERS[setting.optimizer](list(model), factor * setting.lr)
+    scheduler = make(model, optimizer, setting.total_steps)
+    for _ in range(setting.total_steps):
+        loss = problem.loss({**values, **problem.fixed}, problem.draw())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         scheduler.step(loss)
     with torch.no_grad():
-        final = problem.held_out_loss(values, "test").item()
+        final = problem.held_out_loss({**values, **problem.fixed}, "test").item()
     return final if math.isfinite(final) else math.inf
 
 
@@ -70,15 +98,15 @@ WAYS = {
 
 def main():
     torch.set_num_threads(1)
-    left = {(way, rate): [] for way in WAYS for rate in RATES}
-    for number in CELLS:
-        print(number, file=sys.stderr, flush=True)
-        cell = random_cell(number)
-        data, lr = data_of(cell), tuned_lr(cell)
-        for seed in SEEDS:
-            reference = trained(cell, data, seed, lr, cosine)
+    settings = [of_task(name) for name in sys.argv[1:]] or [of_cell(number) for number in CELLS]
+    seeds, ways = (SEEDS[:3], list(WAYS)[2:]) if sys.argv[1:] else (SEEDS, WAYS)
+    left = {(way, rate): [] for way in ways for rate in RATES}
+    for at, setting in enumerate(settings, start=1):
+        print(f"{at} of {len(settings)}", file=sys.stderr, flush=True)
+        for seed in seeds:
+            reference = trained(setting, seed, 1.0, cosine)
             for way, rate in left:
-                final = trained(cell, data, seed, rate * lr, WAYS[way])
+                final = trained(setting, seed, rate, WAYS[way])
                 left[way, rate].append(final / reference)
     print(
         "| schedule | rate | runs | lost | over cosine at the tuned rate |\n|---|---|---|---|---|"
