@@ -15,6 +15,7 @@ models, longer runs.
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -44,9 +45,8 @@ class Setting(NamedTuple):
 
 def of_cell(number):
     cell = random_cell(number)
-    data = data_of(cell)
-    made = lambda seed: problem_of(cell, seed, data)  # noqa: E731
-    return Setting(made, cell.optimizer, cell.total_steps, tuned_lr(cell))
+    problem = partial(problem_of, cell, data=data_of(cell))
+    return Setting(problem, cell.optimizer, cell.total_steps, tuned_lr(cell))
 
 
 def of_task(name):

@@ -24,7 +24,6 @@ from lrpilot.learning.net_cells import random_cell
 from lrpilot.learning.paired import Paired
 from lrpilot.learning.tuned import tune
 from lrpilot.learning.vectorised import ScheduleVecEnv
-from lrpilot.schedules.learned.features import NAMES
 from lrpilot.schedules.learned.policy import Action
 
 ENVIRONMENTS = [NMFScheduleEnv, NetScheduleEnv]
@@ -163,7 +162,7 @@ def test_the_vectorised_form_draws_the_next_stack_when_one_is_over():
         if done.any():
             break
     assert done.all()
-    assert first.shape == seen.shape == (16, len(NAMES))
+    assert first.shape == seen.shape == (16, 16)
     np.testing.assert_allclose([info["episode"]["r"] for info in infos], returns, rtol=1e-4)
     assert all(info["TimeLimit.truncated"] is False for info in infos)
     assert not np.array_equal(infos[0]["terminal_observation"], seen[0])

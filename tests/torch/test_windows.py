@@ -103,7 +103,8 @@ def test_a_checkpoint_from_before_windows_were_kept_is_taken():
 
 
 @pytest.mark.parametrize(
-    "damage", [{"gathered": "x"}, {"gathered": 3}, {"anchor": None}, {"start": "x"}, {"now": None}]
+    "damage",
+    [{"gathered": "x"}, {"gathered": 3}, {"anchor": None}, {"start": "x"}, {"latest0": None}],
 )
 def test_damaged_windows_are_refused(damage):
     one = training()
@@ -138,14 +139,14 @@ def test_training_in_torch_sees_what_training_by_the_stack_does():
     np.testing.assert_allclose(found, offsets, atol=2e-3)
 
 
-@pytest.mark.parametrize("rows", [900, 1024, 1100])
+@pytest.mark.parametrize("rows", [950, 1024, 1100])
 def test_of_a_large_model_so_many_coordinates_are_looked_at_in_every_column(rows):
     numbered = nn.Parameter(torch.arange(512.0).repeat(rows, 1))
     numbered.grad = numbered.detach().clone()
     optimizer = optim.SGD([numbered], lr=0.1)
     for of in (lambda parameter: parameter, lambda parameter: parameter.grad):
         found = sampled(optimizer, of)
-        assert 0.6 * MOST < len(found) <= 1.01 * MOST
+        assert 0.8 * MOST < len(found) <= 1.01 * MOST
         assert len(set(found.tolist())) == 512
 
 
@@ -239,7 +240,7 @@ def test_movement_is_from_one_deciding_step_to_the_next(lag, micro):
                 weights.append(x.detach().clone())
             scheduler.step(loss)
         inner = scheduler.state.inner
-        if weights and inner.step:
+        if inner.step:
             decided.setdefault(inner.decisions, (inner.step, inner.seen.movement))
     del decided[0]
     before = 0

@@ -69,11 +69,9 @@ class Losses(NamedTuple):
 
     def signal(self) -> Signal:
         """What the schedule sees; the loss is NaN if there was none."""
-        numbers = cast("tuple[float, ...]", self)
-        total, weight, *consumed = numbers[:AMOUNTS]
+        total, weight, *consumed = cast("tuple[float, ...]", self[:AMOUNTS])
         loss = total / weight if weight else math.nan
-        named = zip(self._fields[2:], (*consumed, *numbers[AMOUNTS:]), strict=True)
-        return Signal(loss=loss, **dict(named))
+        return Signal(loss, *consumed, **self.measured())
 
     def pack(self) -> list[float | str]:
         """The numbers as strict JSON-able data, which has a word for infinity and NaN."""

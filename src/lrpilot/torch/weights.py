@@ -34,7 +34,7 @@ class WeightWindows:
     def take(self, weights: Tensor) -> Moved:
         """Take in the weights after a step (..., coordinates), which nobody writes to any more."""
         norm = torch.linalg.vector_norm
-        self.latest = [*self.latest[-self.late :], weights] if self.late else [weights]
+        self.latest = [*self.latest, weights][-1 - self.late :]
         since = weights - self.before
         length, sizes = norm(since, dim=-1), since.abs().sum(-1)
         return Moved(
@@ -45,7 +45,7 @@ class WeightWindows:
 
     def turn(self, rows: Tensor | None = None) -> None:
         """Measure from the step that decided on, in the runs in ``rows`` (...), or in all."""
-        decided = self.latest[max(len(self.latest) - 1 - self.late, 0)]
+        decided = self.latest[-1 - self.late :][0]
         self.before = (
             decided if rows is None else torch.where(rows[..., None], decided, self.before)
         )

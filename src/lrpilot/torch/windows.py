@@ -102,19 +102,15 @@ class OptimizerWindows:
 
     def __init__(self) -> None:
         self.needs: Collection[str] = ()
+        self.is_needed = False
         self.windows: Windows | None = None
         self._told: Told | None = None  # of the last step, until it is asked for
         self._decisions = 0  # of the schedule, when it was last looked at
         self._has_begun = False  # what the weights were before the first step is not to be seen
 
-    @property
-    def is_needed(self) -> bool:
-        """Whether the schedule reads any of it."""
-        return reads_windows(self.needs)
-
     def follow(self, needs: Collection[str]) -> None:
         """Provide for a schedule that reads these fields of a `Signal`."""
-        self.needs = needs
+        self.needs, self.is_needed = needs, reads_windows(needs)
 
     def watch(self, optimizer: Optimizer) -> None:
         """Have ``optimizer`` show them around each step, if it runs hooks."""
