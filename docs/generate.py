@@ -21,6 +21,8 @@ COMMANDS = (
     "predict",
     "import",
     "train",
+    "ensemble",
+    "evaluate",
     "distil",
     "explain",
     "replay",

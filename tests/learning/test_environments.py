@@ -20,7 +20,7 @@ from lrpilot.learning.distributions import (
 )
 from lrpilot.learning.environments import NetScheduleEnv, NMFScheduleEnv
 from lrpilot.learning.episodes import Episodes
-from lrpilot.learning.net_cells import random_cell
+from lrpilot.learning.net_cells import LARGE, network, random_cell, small_cell
 from lrpilot.learning.paired import Paired
 from lrpilot.learning.tuned import tune
 from lrpilot.learning.vectorised import ScheduleVecEnv
@@ -242,6 +242,17 @@ def test_validation_is_the_same_at_every_call_and_on_other_cells():
         ones = np.ones(runs[0].count)
         np.testing.assert_array_equal(runs[0].step(ones), runs[1].step(ones))
     assert not set(TRAINING_CELLS) & set(VALIDATION_CELLS)
+
+
+@pytest.mark.parametrize("number", range(LARGE, LARGE + 12))
+def test_from_some_number_on_cells_are_larger(number):
+    small, large = small_cell(number), random_cell(number)
+    assert 2 <= large.total_steps / small.total_steps <= 6
+    passes = [one.batch * one.total_steps / one.examples for one in (small, large)]
+    assert passes[1] == pytest.approx(passes[0] / 2, rel=0.02)
+    sizes = [sum(x.numel() for x in network(one).parameters()) for one in (small, large)]
+    assert 2 < sizes[1] / sizes[0] < 20
+    assert random_cell(LARGE - 1) == small_cell(LARGE - 1)
 
 
 def test_the_tuned_rate_of_a_cell_is_the_best_of_its_grid():

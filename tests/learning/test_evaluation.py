@@ -8,13 +8,23 @@ from typer.testing import CliRunner
 
 from lrpilot.bench.held_out import CONTROLS, HeldOutRow
 from lrpilot.cli import app
+from lrpilot.learning.distributions import TRAINING_CELLS, VALIDATION_CELLS, tuned_lr
 from lrpilot.learning.evaluation import contest as contest_module
 from lrpilot.learning.evaluation import evaluated as evaluate_module
 from lrpilot.learning.evaluation.contest import contest
 from lrpilot.learning.evaluation.evaluated import Evaluation, Kept, evaluate, load, save
 from lrpilot.learning.evaluation.pictures import SHOWN
-from lrpilot.learning.evaluation.sets import HeldOut, net_sets, nmf_sets
+from lrpilot.learning.evaluation.sets import (
+    FRESH_CELLS,
+    LARGER_CELLS,
+    SEEN_CELLS,
+    STRETCHED,
+    HeldOut,
+    net_sets,
+    nmf_sets,
+)
 from lrpilot.learning.evaluation.tables import compared, tables
+from lrpilot.learning.net_cells import random_cell
 from lrpilot.learning.nmf_runs import NMFRuns, NMFSetting, random_matrices
 from lrpilot.learning.playing import (
     Played,
@@ -126,6 +136,12 @@ def made(policy, base, sets=4):
             ("replay p", policy),
         )
     ]
+
+
+def test_no_policy_is_trained_or_chosen_on_a_cell_that_is_held_out():
+    held_out = [*SEEN_CELLS, *FRESH_CELLS, *LARGER_CELLS, *STRETCHED]
+    assert not set(held_out) & {*TRAINING_CELLS, *VALIDATION_CELLS}
+    assert all(tuned_lr(random_cell(number)) > 0 for number in held_out)
 
 
 def test_the_schedules_that_are_drawn_are_those_of_held_out_sets():

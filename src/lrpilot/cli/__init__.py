@@ -43,6 +43,7 @@ from lrpilot.bench.suite import (
 )
 from lrpilot.bench.trial import trial_count
 from lrpilot.cli.distil import distil
+from lrpilot.cli.ensemble import ensemble
 from lrpilot.cli.evaluate import evaluate
 from lrpilot.cli.options import (
     CORES,
@@ -316,6 +317,7 @@ def runs(
 app.command()(tune)
 app.command()(predict)
 app.command()(train)
+app.command()(ensemble)
 app.command()(evaluate)
 app.command()(distil)
 app.command("import")(import_runs)

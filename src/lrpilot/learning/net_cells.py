@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,6 +37,9 @@ HELD_OUT = 256  # examples
 SIDE = 8  # pixels of an image
 CONTEXT = 12  # symbols of a sequence
 LEAST = 0.02  # floor of a mean squared error's noise
+LARGE = 700  # the first of the cells that are larger
+WIDER: Mapping[str, Mapping[int, int]] = {"images": {8: 24, 16: 40}, "chains": {8: 32, 16: 64}}
+WIDER_YET: Mapping[int, int] = {8: 32, 16: 64, 32: 96, 48: 128}  # of other data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +72,12 @@ class NetCell:
 
 
 def random_cell(seed: int) -> NetCell:
-    """A cell from the distribution that policies are trained on."""
+    """A cell from the distribution that policies are trained on; from `LARGE` on a larger one."""
+    return small_cell(seed) if seed < LARGE else _larger(small_cell(seed))
+
+
+def small_cell(seed: int) -> NetCell:
+    """At most some thousand parameters and 500 steps."""
     rng = np.random.default_rng([seed, 20240301])
     data = str(
         rng.choice(
@@ -98,6 +106,21 @@ def random_cell(seed: int) -> NetCell:
         optimizer=str(rng.choice(OPTIMIZERS, p=[0.35, 0.35, 0.15, 0.15])),
         batch=int(rng.choice([8, 16] if slow else [8, 16, 32, 64])),
         total_steps=round(log_uniform(rng, 100, 250 if slow else 500)),
+    )
+
+
+def _larger(cell: NetCell) -> NetCell:
+    """Wider by about three, trained longer by two to six, on twice as many examples for each step.
+
+    With fewer of them the most would be learned by heart, and the right rate be one that is low.
+    """
+    most = 4 if cell.data in WIDER else 6
+    longer = log_uniform(np.random.default_rng([cell.seed, 77]), 2, most)
+    return replace(
+        cell,
+        width=WIDER.get(cell.data, WIDER_YET)[cell.width],
+        total_steps=round(longer * cell.total_steps),
+        examples=round(2 * longer * cell.examples),
     )
 
 

@@ -39,7 +39,7 @@ from lrpilot.schedules.learned.tensor_file import write_tensors
 Method = Literal["cma", "ppo"]
 METHODS = ("cma", "ppo")
 LESSONS = 30  # at most, before reinforcement learning begins
-BUDGET = 20.0  # seconds of a budget for each of them, of which it takes eight or so
+BUDGET = 10.0  # seconds of a budget for each of them, of which it takes eight or so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,13 +27,14 @@ WHAT: Mapping[str, str] = {
     ),
     "net": (
         "Small networks on made data that no policy was trained or chosen on, some with four "
-        "times the steps, and tasks of the bench; the fresh problems had not been looked at before "
-        "they were judged, the others had, while policies were designed; {tuning} seeds to tune "
-        "on and {judged} others to judge. The measure is the loss on the test split; tuning reads "
-        "validation alone. A base rate of × 1 is the best of cosine on a half-decade grid, so that "
-        "× 0.1 and × 10 are wrong. The policies, their base and the replay have a guard, and are "
-        "put back when they diverge, as `LearnedLR` does with `Snapshots`, of which a run has "
-        "{snapshots}; tuned and fixed schedules run alone."
+        "times the steps, larger ones, and tasks of the bench; the fresh problems and the larger "
+        "networks had not been looked at before they were judged, the others had, while policies "
+        "were designed; {tuning} seeds to tune on and {judged} others to judge. The measure is "
+        "the loss on the test split; tuning reads validation alone. A base rate of × 1 is the "
+        "best of cosine on a half-decade grid, so that × 0.1 and × 10 are wrong. The policies, "
+        "their base and the replay have a guard, and are put back when they diverge, as "
+        "`LearnedLR` does with `Snapshots`, of which a run has {snapshots}; tuned and fixed "
+        "schedules run alone."
     ),
 }
 

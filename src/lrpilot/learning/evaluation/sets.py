@@ -135,8 +135,8 @@ def _real(name: str, noise: float) -> HeldOut:
 
 # Of networks.
 
-SEEN_CELLS = (*range(80, 96), *range(608, 640))  # looked at before these policies were judged
-FRESH_CELLS = range(640, 656)  # not looked at before they were judged
+SEEN_CELLS = (*range(80, 96), *range(608, 656))  # looked at before these policies were judged
+FRESH_CELLS, LARGER_CELLS = range(688, 700), range(804, 810)  # not looked at before
 STRETCHED = range(80, 96, 4)
 SEEDS: Mapping[Part, range] = {"tuning": range(900, 903), "judged": range(0, 5)}
 LONGER = 4  # times the horizon
@@ -151,6 +151,7 @@ TASKS = (  # of the bench, whose data no policy is trained on; with the optimize
 def net_sets() -> list[HeldOut]:
     """Cells that no policy was trained or chosen on, longer horizons, and tasks of the bench."""
     found = [_cell(number, 1, "fresh problems") for number in FRESH_CELLS]
+    found += [_cell(number, 1, "larger networks") for number in LARGER_CELLS]
     found += [_cell(number, 1, "new problems") for number in SEEN_CELLS]
     found += [_cell(number, LONGER, f"{LONGER} times the steps") for number in STRETCHED]
     found += [_task(*one) for one in TASKS]
