@@ -55,8 +55,9 @@ def judge_learned(claim: Claim, rows: Sequence[HeldOutRow] | None) -> Judgement:
     verdict = replace(
         blank,
         reason="",
-        protocol=f"{len(every)} held-out sets; {policies} policies, one per training seed; base "
-        f"rate {', '.join(f'x {wrong:g}' for wrong in wrongs)} of the untuned one, the comparator "
+        protocol=f"{len(every)} held-out sets; {policies} policies, each from training "
+        f"seeds of its own; base rate {', '.join(f'x {wrong:g}' for wrong in wrongs)} "
+        "of the untuned one, the comparator "
         + ("tuned" if claim.comparators[0].startswith("tuned") else "likewise"),
         estimate=math.exp(fmean(means)),
         low=math.exp(low),
