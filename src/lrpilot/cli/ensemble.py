@@ -10,8 +10,7 @@ import typer
 from lrpilot.cli.terminal import fail, one_line_errors, show_text
 from lrpilot.schedules import load_policy
 from lrpilot.schedules.learned.ensemble import ensemble as made_of
-from lrpilot.schedules.learned.policy import as_tensors
-from lrpilot.schedules.learned.tensor_file import write_tensors
+from lrpilot.schedules.learned.policy import save_policy
 
 
 def ensemble(
@@ -26,9 +25,7 @@ def ensemble(
         fail(f"an ensemble needs two policies or more, got {len(policies)}", code=2)
     with one_line_errors(ValueError, OSError):
         found = made_of(out.stem, [load_policy(one) for one in policies])
-        part = out.with_suffix(".part")
-        part.write_bytes(write_tensors(as_tensors(found)))
-        part.replace(out)
+        save_policy(found, out)
     units = sum(bias.size for bias in found.biases[:-1])
     text = f"{out}: the mean of {len(policies)} policies, with {units} hidden units"
     about = {"path": str(out), "policies": policies, "units": units}

@@ -33,8 +33,7 @@ from lrpilot.learning.taught import taught
 from lrpilot.learning.validation import Validated, validate
 from lrpilot.schedules.checks import check_known
 from lrpilot.schedules.learned import features
-from lrpilot.schedules.learned.policy import Policy, as_tensors
-from lrpilot.schedules.learned.tensor_file import write_tensors
+from lrpilot.schedules.learned.policy import Policy, save_policy
 
 Method = Literal["cma", "ppo"]
 METHODS = ("cma", "ppo")
@@ -244,9 +243,7 @@ class _Course:
             about["lessons"] = str(self.lessons)
         if self.training.imitate is not None:
             about["imitated"] = self.training.imitate.name
-        part = self.path.with_suffix(".part")
-        part.write_bytes(write_tensors(as_tensors(replace(policy, about=about))))
-        part.replace(self.path)
+        save_policy(replace(policy, about=about), self.path)
 
 
 def _untrained(training: Training) -> Policy:

@@ -232,6 +232,13 @@ def as_tensors(policy: Policy) -> TensorFile:
     return TensorFile(tensors, {**policy.about, **metadata})
 
 
+def save_policy(policy: Policy, path: Path) -> None:
+    """Write the file of ``policy``: whole, or, if that is interrupted, what was there stays."""
+    part = path.with_suffix(".part")
+    part.write_bytes(write_tensors(as_tensors(policy)))
+    part.replace(path)
+
+
 def _expect(about: dict[str, str], key: str, value: str, meaning: str) -> None:
     found = about.pop(key)
     if found != value:
