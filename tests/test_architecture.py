@@ -19,8 +19,8 @@ PACKAGES = [name for name in FILES if name.endswith("__init__.py")]
 # A part of the library imports itself and lower rows only.
 ROWS = [
     {"schedules", "testing"},
-    {"nmf"},
     {
+        "nmf",
         "tasks",
         "optimizers",
         "torch",
@@ -34,7 +34,7 @@ ROWS = [
     {"cli", "__main__"},
 ]
 ROW = {part: row for row, parts in enumerate(ROWS) for part in parts}
-SIDEWAYS = {("learning", "bench"), ("__main__", "cli")}
+SIDEWAYS = {("learning", "bench"), ("tasks", "nmf"), ("nmf", "torch"), ("__main__", "cli")}
 
 FRAMEWORKS = {
     *("torch", "transformers", "accelerate", "lightning", "pytorch_lightning", "keras"),

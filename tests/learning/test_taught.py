@@ -20,7 +20,8 @@ SETTINGS = {"base": "linear", "action": Action(size=0.5, limit=4.0), "hidden": (
 
 def exercise(rng):
     runs = Bowls(rng, 1)
-    return Exercise(runs, np.full(runs.count, RIGHT))
+    right = np.full(runs.count, RIGHT)
+    return Exercise(runs, right, right)
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +44,19 @@ def offsets(layers, action):
 def test_a_student_goes_where_the_teacher_says(action):
     layers = taught(exercise, lessons=3, **(SETTINGS | {"action": action}))
     np.testing.assert_allclose(offsets(layers, action), RIGHT, atol=0.4)
+
+
+@pytest.mark.parametrize(("low", "high", "ends"), [(1.0, np.inf, 1.0), (-np.inf, -1.0, -1.0)])
+def test_of_many_right_offsets_the_nearest_is_taught(low, high, ends):
+    def easy(rng):
+        runs = Bowls(rng, 1)
+        return Exercise(runs, np.full(runs.count, low), np.full(runs.count, high))
+
+    layers = taught(easy, lessons=3, **SETTINGS)
+    found = offsets(layers, SETTINGS["action"])
+    assert (low - 0.4 < found).all()
+    assert (found < high + 0.4).all()
+    np.testing.assert_allclose(found, ends, atol=1)
 
 
 def test_lessons_are_the_same_every_time_and_are_reported():

@@ -13,29 +13,30 @@ import numpy as np
 from lrpilot.learning.guarded import GuardedRuns
 from lrpilot.learning.net_cells import NetCell, data_of, problem_of, random_cell
 from lrpilot.learning.net_runs import runs_at
-from lrpilot.learning.nmf_runs import NMFRuns, random_matrices, random_setting
+from lrpilot.learning.nmf_runs import NMFRuns, random_matrices, random_setting, runs_of
 from lrpilot.learning.paired import Draw
+from lrpilot.learning.playing import under_offsets
 from lrpilot.learning.runs import Floats
 from lrpilot.learning.taught import Exercise, Exercises
 from lrpilot.schedules.learned.policy import Action
 
 KINDS = ("nmf", "net")
-VERSIONS: Mapping[str, int] = {"nmf": 3, "net": 5}
+VERSIONS: Mapping[str, int] = {"nmf": 4, "net": 5}
 """Rises with every change that alters what a seed trains on."""
 
-BASE_OF: Mapping[str, str] = {"nmf": "cosine", "net": "ramp-linear"}
+BASE_OF: Mapping[str, str] = {"nmf": "inverse-linear", "net": "ramp-linear"}
 ACTION_OF: Mapping[str, Action] = {
-    "nmf": Action(kind="steps", size=0.5, limit=4.5),
+    "nmf": Action(kind="steps", size=math.log(2.5), limit=4.5),
     "net": Action(kind="steps", size=math.log(2.5), limit=math.log(100)),
 }
-UNSEEN_OF: Mapping[str, tuple[str, ...]] = {
-    "nmf": ("persistence", "certainty", "movement", "travel", "evenness"),
-    "net": ("level",),
-}
-"""Features that get no weight: runs of the kind do not show them, or what they say of one kind of
-loss does not hold for another, as with how low it is."""
+UNSEEN_OF: Mapping[str, tuple[str, ...]] = {"nmf": (), "net": ("level",)}
+"""Features that get no weight, since what they say of one kind of loss does not hold for another, as
+with how low it is."""
 
 NMF_PROBLEMS = 16  # per stack
+OFTEN_WRONG = 0.5
+TRIED = np.linspace(math.log(0.01), math.log(10), 13)  # offsets, of which the right ones are found
+GOOD = 0.01  # in ln, that such a one may end above the best
 TRAINING_CELLS = (*range(64), *range(96, 608))
 VALIDATION_CELLS = range(64, 80)  # policies are chosen on these; features, on 80 to 95
 WRONG = 10.0  # factor by which a base rate may be off
@@ -44,22 +45,37 @@ RATES = 8  # per stack of networks
 LONGER, OFTEN_LONGER = 3, 0.2  # times the horizon, and how often
 TRAINING_SEEDS = 800  # so many different starts of a cell
 TRAINING_STACKS: Mapping[str, int] = {"nmf": 4, "net": 6}  # that a generation is judged on
-VALIDATION_STACKS: Mapping[str, int] = {"nmf": 12, "net": len(VALIDATION_CELLS)}
+VALIDATION_STACKS: Mapping[str, int] = {"nmf": 32, "net": len(VALIDATION_CELLS)}
 
 
 def nmf_stack(rng: np.random.Generator, copies: int, *, problems: int = NMF_PROBLEMS) -> NMFRuns:
-    """Factorisations of a random setting, each ``copies`` times."""
+    """Factorisations of a random setting, each ``copies`` times.
+
+    The base rates of half of the stacks are up to `WRONG` times off.
+    """
     setting = random_setting(rng)
-    return NMFRuns(
-        random_matrices(setting, problems, rng),
-        setting.rank,
-        total_steps=setting.total_steps,
-        rng=rng,
-        noise=setting.noise,
-        batch=setting.batch,
-        wrong=setting.wrong,
-        copies=copies,
-    )
+    V = random_matrices(setting, problems, rng)
+    logs = wrong_by(rng, problems) * (rng.random() < OFTEN_WRONG)
+    return runs_of(setting, V, rng, wrong=np.exp(logs), copies=copies)
+
+
+def nmf_exercise(rng: np.random.Generator) -> Exercise:
+    """Factorisations of a random setting at rates that are off.
+
+    The offsets are right with which the base ends as low as with any, or hardly above: from the
+    mean over the problems, each tried with all of `TRIED`.
+    """
+    setting = random_setting(rng)
+    V = random_matrices(setting, WIDE, rng)
+    tried = np.tile(TRIED, (setting.total_steps, 1))
+    runs = runs_of(setting, V, rng, copies=len(TRIED))
+    left = under_offsets(runs, BASE_OF["nmf"], tried).mean(axis=1)
+    good = TRIED[left <= left.min() + GOOD]
+    # Beyond what was tried nothing is known to be worse.
+    low = -np.inf if good[0] == TRIED[0] else good[0]
+    high = np.inf if good[-1] == TRIED[-1] else good[-1]
+    logs = wrong_by(rng, WIDE)
+    return Exercise(runs_of(setting, V, rng, wrong=np.exp(logs)), low - logs, high - logs)
 
 
 def net_stack(
@@ -79,7 +95,8 @@ def net_stack(
 
 def net_exercise(rng: np.random.Generator, cells: Sequence[int] = TRAINING_CELLS) -> Exercise:
     """Networks of a random cell; the offset that is right undoes what is wrong with the rate."""
-    return Exercise(*_networks(rng, 1, WIDE, cells))
+    runs, right = _networks(rng, 1, WIDE, cells)
+    return Exercise(runs, right, right)
 
 
 def wrong_by(rng: np.random.Generator, rates: int) -> Floats:
@@ -113,7 +130,7 @@ WIDE_STACKS: Mapping[str, Draw] = {
     "net": lambda rng, copies: net_stack(rng, copies, rates=WIDE),
 }
 """With more problems, for a learner that tries one policy at a time."""
-EXERCISES: Mapping[str, Exercises] = {"net": net_exercise}
+EXERCISES: Mapping[str, Exercises] = {"nmf": nmf_exercise, "net": net_exercise}
 """Where the right rate is known, so that a teacher can tell it."""
 
 

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from lrpilot.learning.runs import Floats, Mask
 from lrpilot.nmf import Factors, Settings, Solver, noisy_anchor, random_start
+from lrpilot.nmf.windows import coordinates
+from lrpilot.torch.gradients import GradientWindows
+from lrpilot.torch.weights import WeightWindows
 
 ENTRIES = ("gamma", "exponential", "sparse")
 
@@ -22,8 +25,7 @@ class NMFSetting:
     V is m x n, of rank ``true_rank`` but for noise of ``data_noise`` times its mean entry, its
     columns stretched by Pareto lengths if ``tail`` is not 0; it is factorised at rank ``rank``.
 
-    noise: added to each gradient, relative to the first gradient's norm. batch: columns. wrong:
-    factor by which the base rate is off what `lrpilot.nmf.noisy_anchor` has.
+    noise: added to each gradient, relative to the first gradient's norm. batch: columns.
     """
 
     m: int
@@ -36,7 +38,6 @@ class NMFSetting:
     noise: float
     batch: int
     total_steps: int
-    wrong: float = 1.0
 
 
 def random_setting(rng: np.random.Generator) -> NMFSetting:
@@ -54,7 +55,6 @@ def random_setting(rng: np.random.Generator) -> NMFSetting:
         noise=0.0 if rng.random() < 0.3 else log_uniform(rng, 0.03, 3),
         batch=min(round(log_uniform(rng, 4, 64)), n),
         total_steps=round(log_uniform(rng, 60, 400)),
-        wrong=1.0 if rng.random() < 0.6 else log_uniform(rng, 0.25, 4),
     )
 
 
@@ -85,9 +85,9 @@ def random_matrices(setting: NMFSetting, count: int, rng: np.random.Generator) -
 class NMFRuns:
     """Runs of the solver on matrices (problems, m, n), each ``copies`` times from one start.
 
-    The rate is anchored and clipped: a scale of 1 is ``wrong`` times the anchor for that noise,
-    over the curvature at the start, and no scale leaves the bound. Runs are in the order of copies,
-    then problems.
+    The rate is anchored and clipped: a scale of 1 is ``wrong``, one factor or one for each problem,
+    times the anchor for that noise, over the curvature at the start, and no scale leaves the bound.
+    Runs are in the order of copies, then problems.
     """
 
     def __init__(
@@ -99,15 +99,18 @@ class NMFRuns:
         rng: np.random.Generator,
         noise: float = 0.0,
         batch: int = 128,
-        wrong: float = 1.0,
+        wrong: float | Floats = 1.0,
         copies: int = 1,
     ) -> None:
         self.total_steps = total_steps
         self.shape = (copies, len(V))
         start = Factors(*(x.expand(copies, *x.shape).clone() for x in random_start(V, rank, rng)))
-        anchor = wrong * noisy_anchor(rank, noise, total_steps)
+        anchor = noisy_anchor(rank, noise, total_steps)
         settings = Settings(anchor=anchor, noise=noise, batch=batch, shared_noise=True)
         self.solver = Solver(V.expand(copies, *V.shape), start, settings, rng)
+        self._wrong = np.broadcast_to(wrong, self.shape)
+        self._gradients: GradientWindows | None = None
+        self._factors = WeightWindows(coordinates(self.solver.W))
 
     retreats = False
 
@@ -118,25 +121,60 @@ class NMFRuns:
 
     def step(self, scales: Floats) -> Floats:
         """One step of each: the share of ‖V‖² that its minibatch left."""
-        given = torch.from_numpy(scales).to(self.solver.V.dtype).reshape(self.shape)
-        loss = self.solver.step(given)
+        given = torch.from_numpy(self._wrong * scales.reshape(self.shape))
+        loss = self.solver.step(given.to(self.solver.V.dtype))
         self.solver.records = self.solver.records[-self.solver.period :]
-        return loss.double().numpy().reshape(-1)
+        return as_floats(loss)
 
     def told(self) -> tuple[Floats, Floats]:
-        """The alignment of the last two gradients in W; persistence is not measured."""
-        alignment = self.solver.alignment().double().numpy().reshape(-1)
-        return alignment, np.full_like(alignment, np.nan)
+        """Of the gradients in W."""
+        gradient = self.solver.gradient
+        if gradient is None:
+            raise RuntimeError("gradients are told of after a step")
+        gradient = coordinates(gradient)
+        self._gradients = self._gradients or GradientWindows(gradient)
+        alignment, persistence = map(as_floats, self._gradients.take(gradient))
+        return alignment, persistence
 
-    def travelled(self) -> None:
-        """Not measured: the factors are balanced anew as they go."""
+    def travelled(self) -> Floats:
+        """Of W, which is balanced with H as it goes."""
+        return np.stack([*map(as_floats, self._factors.take(coordinates(self.solver.W)))])
 
     def turn(self) -> None:
-        """Nothing depends on it."""
+        """Compare with the gradients since the last call, and W now, from now on."""
+        if self._gradients is not None:
+            self._gradients.turn()
+        self._factors.turn()
 
     def put_back(self, which: Mask) -> None:
         """Is never asked: the bound keeps the factors in order."""
 
     def measure(self) -> Floats:
         """The share of ‖V‖² that is left."""
-        return self.solver.loss().double().numpy().reshape(-1)
+        return as_floats(self.solver.loss())
+
+
+def runs_of(
+    setting: NMFSetting,
+    V: Tensor,
+    rng: np.random.Generator,
+    *,
+    wrong: float | Floats = 1.0,
+    copies: int = 1,
+) -> NMFRuns:
+    """Runs on matrices (problems, m, n) of a setting."""
+    return NMFRuns(
+        V,
+        setting.rank,
+        total_steps=setting.total_steps,
+        rng=rng,
+        noise=setting.noise,
+        batch=setting.batch,
+        wrong=wrong,
+        copies=copies,
+    )
+
+
+def as_floats(x: Tensor) -> Floats:
+    """One number for each run."""
+    return x.double().numpy().reshape(-1)

@@ -25,10 +25,11 @@ FINAL = 100  # updates for each lesson, after the last
 
 
 class Exercise(NamedTuple):
-    """Runs, and the offset from the base schedule that is right for each (runs,)."""
+    """Runs, and the offsets from the base schedule that are right: from low to high, each (runs,)."""
 
     runs: Runs
-    right: Floats
+    low: Floats
+    high: Floats
 
 
 Exercises = Callable[[np.random.Generator], Exercise]
@@ -47,8 +48,8 @@ def taught(
 ) -> Layers:
     """The network after ``lessons``, at least 1; each is reported by its number.
 
-    The right action is the one that leads to the right offset, or as near as one can. unseen:
-    features that are not shown.
+    The right action is the one that leads to the nearest right offset, or as near to that as one
+    can. unseen: features that are not shown.
     """
     rng, student = np.random.default_rng([seed, 11]), Student(hidden, seed, unseen)
     notes: list[Shown] = []
@@ -76,7 +77,8 @@ def _exercise(
     is_led, notes = rng.random(count) < led, list[Shown]()
     while not episodes.over:
         seen = episodes.observe()
-        right = exercise.right if action.kind == "anchored" else exercise.right - episodes.offsets
+        right = episodes.offsets.clip(exercise.low, exercise.high)
+        right = right if action.kind == "anchored" else right - episodes.offsets
         right = (right / action.size).clip(-1, 1)
         asked = episodes.trusted & ~episodes.lost
         notes.append(Shown(seen[asked], right[asked]))

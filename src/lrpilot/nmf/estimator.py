@@ -24,6 +24,7 @@ from lrpilot.nmf.factorise import Data, as_matrix, as_start, as_tensor
 from lrpilot.nmf.factors import Factors
 from lrpilot.nmf.rates import Settings
 from lrpilot.nmf.solver import Solver
+from lrpilot.nmf.windows import SolverWindows
 from lrpilot.schedules.checks import check_schedule
 from lrpilot.schedules.named import LEARNED, named_schedule
 from lrpilot.schedules.openloop import InverseSqrt, Linear, OpenLoop
@@ -137,13 +138,13 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         period = solver.period
         steps = self.max_iter * period
         schedule = self._schedule(steps)
-        state = schedule.init()
+        state, windows = schedule.init(), SolverWindows(solver, schedule.needs)
         for done in range(1, self.max_iter + 1):
-            state = advance(solver, schedule, state, period)
+            state = advance(solver, schedule, state, windows, period)
             if self.progress is not None:
                 self.progress(done, self.max_iter, solver.records[-1].loss.item())
         self.n_iter_, self.n_steps_ = self.max_iter, steps
-        self._stream = rng, None
+        self._stream = rng, None, None
         # Those of the last pass fit components that have moved since.
         solver.H = coefficients(V, solver.W, mask=known)
         self._keep(solver)
@@ -162,7 +163,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         first = not hasattr(self, "components_")
         V, known = self._checked(X, mask, reset=first)
         schedule = self._schedule(None)
-        rng, state = (self._generator(), None) if first else self._stream
+        rng, state, windows = (self._generator(), None, None) if first else self._stream
         if first:
             W = as_start(self.init, V, self._rank(), rng).W
         else:
@@ -173,10 +174,12 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         steps = solver.period
         start = schedule.init()
         # Another kind of schedule than before cannot go on from where that one was.
-        state = advance(solver, schedule, state if type(state) is type(start) else start, steps)
+        if type(state) is not type(start) or windows is None:
+            state, windows = start, SolverWindows(solver, schedule.needs)
+        state = advance(solver, schedule, state, windows, steps)
         done = (0, 0) if first else (self.n_iter_, self.n_steps_)
         self.n_iter_, self.n_steps_ = done[0] + 1, done[1] + steps
-        self._stream = rng, state
+        self._stream = rng, state, windows
         self._keep(solver)
         return self
 
@@ -269,14 +272,15 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return tags
 
 
-def advance(solver: Solver, schedule: Schedule[Any], state: Any, steps: int) -> Any:
+def advance(
+    solver: Solver, schedule: Schedule[Any], state: Any, windows: SolverWindows, steps: int
+) -> Any:
     """Take ``steps`` steps at the scales of ``schedule``; its state after them."""
-    blind, aligned = not schedule.needs, "alignment" in schedule.needs
+    blind = not schedule.needs
     for _ in range(steps):
         loss = solver.step(state.scale)
         # Reading a loss waits for the device.
         signal = Signal() if blind else Signal(loss=loss.item(), epochs=1 / steps)
-        if aligned:
-            signal = signal._replace(alignment=solver.alignment().item())
-        state = schedule.update(state, signal)
+        before, state = state, schedule.update(state, windows.told(solver, signal))
+        windows.heed(before, state)
     return state

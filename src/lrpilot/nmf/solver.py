@@ -94,8 +94,9 @@ class Solver:
         self._healthy = self._latest = Factors(self.W.clone(), self.H.clone())
         self._first = self.loss()
         self._reseeds = 0
-        self._gradient: Tensor | None = None  # the last in W
-        self._gradient_before: Tensor | None = None
+        self.gradient: Tensor | None = None
+        """The last in W: (..., m, r), with its noise; None before the first, and with entries,
+        which touch other rows each time."""
 
     def step(self, scale: Tensor | float = 1.0) -> Tensor:
         """Take one step at ``scale``, a number or one per problem (...), of the base rate.
@@ -114,18 +115,6 @@ class Solver:
                 self._mend()
             self._balance()
         return record.loss
-
-    def alignment(self) -> Tensor:
-        """Cosine between the last two gradients in W: (...); 1 before there are two.
-
-        With minibatches of entries, which touch other rows each time, it is not known, and 1.
-        """
-        last, before = self._gradient, self._gradient_before
-        if last is None or before is None:
-            return torch.ones_like(self.squared_norm)
-        lengths = [torch.linalg.vector_norm(g, dim=(-2, -1)) for g in (last, before)]
-        tiny = torch.finfo(last.dtype).tiny
-        return (last * before).sum((-2, -1)) / (lengths[0] * lengths[1]).clamp_min(tiny)
 
     def loss(self) -> Tensor:
         """The share of ‖V‖² that WH leaves, over all entries that count: (...)."""
@@ -201,7 +190,7 @@ class Solver:
         self._H_spread.move(at, old, new)
 
     def _move_W(self, gradient: Tensor, lr: Tensor) -> None:
-        self._gradient_before, self._gradient = self._gradient, gradient
+        self.gradient = gradient
         self.W = stepped(self.W, gradient, lr, self.settings.cap)
         self._W_spread.refresh(self.W.mT)
 

@@ -222,7 +222,7 @@ def sampled(optimizer: Optimizer, of: Callable[[Tensor], Tensor]) -> Tensor:
     found: list[Tensor] = []
     for parameter in parameters:
         part = _local(of(parameter).detach())
-        found.append(part.reshape(-1)[:: _apart(stride, part.shape)])
+        found.append(part.reshape(-1)[:: apart(stride, part.shape)])
     row = [one.to(found[0].device, KIND) for one in found if one.numel()]
     return torch.cat(row) if row else torch.zeros(1, dtype=KIND)
 
@@ -244,7 +244,7 @@ def _local(tensor: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=4096)
-def _apart(stride: int, shape: tuple[int, ...]) -> int:
+def apart(stride: int, shape: tuple[int, ...]) -> int:
     """The stride, or the next one that does not meet the same rows and columns again and again."""
     while any(math.gcd(stride, size) > 1 for size in shape if size):
         stride += 1

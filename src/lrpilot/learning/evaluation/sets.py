@@ -15,7 +15,7 @@ from lrpilot.learning.distributions import tuned_lr
 from lrpilot.learning.guarded import GuardedRuns
 from lrpilot.learning.net_cells import data_of, problem_of, random_cell
 from lrpilot.learning.net_runs import NetRuns, runs_at
-from lrpilot.learning.nmf_runs import NMFRuns, NMFSetting, random_matrices
+from lrpilot.learning.nmf_runs import NMFRuns, NMFSetting, random_matrices, runs_of
 from lrpilot.learning.runs import Floats, Runs
 from lrpilot.tasks import TrainingTask, find_task
 
@@ -100,16 +100,7 @@ def _made(name: str, axis: str, setting: NMFSetting) -> HeldOut:
     def stack(part: Part, copies: int, factor: float) -> Runs:
         rng = np.random.default_rng([*name.encode(), int(part == "judged")])
         V = random_matrices(setting, MATRICES, rng)
-        return NMFRuns(
-            V,
-            setting.rank,
-            total_steps=setting.total_steps,
-            rng=rng,
-            noise=setting.noise,
-            batch=setting.batch,
-            wrong=factor,
-            copies=copies,
-        )
+        return runs_of(setting, V, rng, wrong=factor, copies=copies)
 
     return HeldOut(name, group_of(setting.noise), axis, stack)
 

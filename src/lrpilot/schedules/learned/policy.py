@@ -46,11 +46,21 @@ def ramp_linear(progress: float) -> float:
     return RISE ** (progress / 0.1 - 1) if progress < 0.1 else (1 - progress) / 0.9
 
 
+def inverse_linear(progress: float) -> float:
+    """Inverse time decay, as noise wants it (Bottou, Curtis and Nocedal 2018, theorem 4.7), to 0.
+
+    >>> [round(inverse_linear(at), 3) for at in (0.0, 0.25, 0.5, 1.0)]
+    [1.0, 0.375, 0.167, 0.0]
+    """
+    return (1 - progress) / (1 + 4 * progress)
+
+
 BASES: Mapping[str, Shape] = {
     "linear": Linear(),
     "cosine": Cosine(),
     "warmup-linear": WSD(warmup=0.1, decay=0.9, shape=Linear()),
     "ramp-linear": ramp_linear,
+    "inverse-linear": inverse_linear,
     "warmup-cosine": WSD(warmup=0.1, decay=0.9, shape=Cosine()),
 }
 """What a policy's actions depart from, by name."""
