@@ -6,7 +6,9 @@ import pytest
 from bowls import Bowls
 from lrpilot.learning import taught as taught_module
 from lrpilot.learning import train as training_module
+from lrpilot.learning.distributions import BASE_OF, nmf_exercise
 from lrpilot.learning.episodes import Episodes
+from lrpilot.learning.playing import under_offsets
 from lrpilot.learning.student import Shown, Student
 from lrpilot.learning.taught import Exercise, taught
 from lrpilot.learning.train import Training, train
@@ -57,6 +59,22 @@ def test_of_many_right_offsets_the_nearest_is_taught(low, high, ends):
     assert (low - 0.4 < found).all()
     assert (found < high + 0.4).all()
     np.testing.assert_allclose(found, ends, atol=1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_teacher_of_factorisations_is_right(seed):
+    """Rates that are off end well with the offsets it names, and hardly better with others."""
+
+    def ended(beside):
+        runs, low, high = nmf_exercise(np.random.default_rng(seed))
+        offsets = np.zeros(runs.count)
+        if beside is not None:
+            offsets = offsets.clip(low, high) + beside
+        return under_offsets(runs, BASE_OF["nmf"], np.tile(offsets, (runs.total_steps, 1))).mean()
+
+    told = ended(0.0)
+    assert told < ended(None) - 0.05, "than the rates that are off"
+    assert told < min(ended(-2.0), ended(2.0)) + 0.02
 
 
 def test_lessons_are_the_same_every_time_and_are_reported():

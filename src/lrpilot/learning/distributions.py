@@ -30,8 +30,8 @@ ACTION_OF: Mapping[str, Action] = {
     "net": Action(kind="steps", size=math.log(2.5), limit=math.log(100)),
 }
 UNSEEN_OF: Mapping[str, tuple[str, ...]] = {"nmf": (), "net": ("level",)}
-"""Features that get no weight, since what they say of one kind of loss does not hold for another, as
-with how low it is."""
+"""Features that get no weight, since what they say of one kind of loss does not hold for another,
+as with how low it is."""
 
 NMF_PROBLEMS = 16  # per stack
 OFTEN_WRONG = 0.5

@@ -40,7 +40,7 @@ class ScheduleEnv(gymnasium.Env[Observation, Observation]):
     ``reset(seed=...)`` draws a problem: see the function that the environment is made with.
     """
 
-    version = 5
+    version = 6
     """Rises with every change that alters a result."""
 
     metadata = {"render_modes": []}  # noqa: RUF012  (Gymnasium has it so)
@@ -79,8 +79,8 @@ class NMFScheduleEnv(ScheduleEnv):
 
     The problems are those of `lrpilot.learning.nmf_runs.random_setting`: m 16 to 96, n 24 to 128,
     rank 2 to 12; entries gamma, exponential or sparse; noise in the data and in the gradients
-    (none, or 0.03 to 3 times the first gradient's norm); minibatches of 4 to 64 columns; 60 to 600
-    steps; matrices of any size of entries.
+    (none, or 0.03 to 3 times the first gradient's norm); minibatches of 4 to 64 columns; 60 to 400
+    steps; matrices of any size of entries. Half of the base rates are off by up to ten times.
     """
 
     def __init__(self) -> None:

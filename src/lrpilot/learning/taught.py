@@ -25,7 +25,7 @@ FINAL = 100  # updates for each lesson, after the last
 
 
 class Exercise(NamedTuple):
-    """Runs, and the offsets from the base schedule that are right: from low to high, each (runs,)."""
+    """Runs, and the offsets from the base schedule that are right, from low to high (runs,)."""
 
     runs: Runs
     low: Floats

@@ -41,6 +41,6 @@ class SolverWindows:
 
 
 def coordinates(of_W: Tensor) -> Tensor:
-    """Of each entry of W or of its gradient (..., m, r), or of every so many-th one: (..., some)."""
+    """Each entry of W or of its gradient (..., m, r), or every so many-th one: (..., some)."""
     m, rank = of_W.shape[-2:]
     return of_W.flatten(-2)[..., :: apart(-(-m * rank // MOST), (m, rank))]

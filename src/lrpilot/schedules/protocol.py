@@ -18,10 +18,10 @@ class Signal(NamedTuple):
     evaluation: float = math.nan
     """Validation loss measured after the step; NaN at the many steps that have none."""
     alignment: float = math.nan
-    """How far this step's gradient agrees with what came before it, in [-1, 1]: its cosine with the
-    gradient of the step before, or ⟨g, G⟩ / (‖g‖ Σ‖gᵢ‖) with the sum G of the gᵢ since the last
-    decision; NaN if nobody measured it. Its mean is the share of a minibatch's gradient that is not
-    noise, where steps are small, and below 0 where they overshoot."""
+    """How far this step's gradient g agrees with the gᵢ since the last decision, in [-1, 1]:
+    ⟨g, G⟩ / (‖g‖ Σ‖gᵢ‖) with their sum G; NaN if nobody measured it. Its mean is the share of a
+    minibatch's gradient that is not noise, where steps are small, and below 0 where they
+    overshoot."""
     persistence: float = math.nan
     """⟨g, A⟩ / ‖A‖² of this step's gradient g and the mean gradient A between the last two
     decisions; NaN if nobody measured it. Its mean is 1 where gradients point where they pointed, as

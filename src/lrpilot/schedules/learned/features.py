@@ -135,7 +135,7 @@ def features(
     how many the fast average lies below the slow; *speed*: the same difference as a share of all
     that was gained; *setback*: how much of that is lost again; *noise*: deviation of a loss against
     what was gained; *noise growth*: its fast average against the slow; *level*: ln of the loss
-    against the first; *alignment*: ln of the cosine between successive gradients, from 1 (or not
+    against the first; *alignment*: ln of the share of a gradient that is not noise, from 1 (or not
     known) down to 1 % and below; *movement*, *travel*: ln of how far the weights have come since
     the decision before and since the start, as shares of their size; *evenness*: ln of it against
     that of a Gaussian.
