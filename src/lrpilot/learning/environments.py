@@ -77,10 +77,10 @@ class ScheduleEnv(gymnasium.Env[Observation, Observation]):
 class NMFScheduleEnv(ScheduleEnv):
     """`ScheduleEnv` on random factorisations inside the stability bound.
 
-    The problems are those of `lrpilot.learning.nmf_runs.random_setting`: m 16 to 96, n 24 to 128,
-    rank 2 to 12; entries gamma, exponential or sparse; noise in the data and in the gradients
-    (none, or 0.03 to 3 times the first gradient's norm); minibatches of 4 to 64 columns; 60 to 400
-    steps; matrices of any size of entries. Half of the base rates are off by up to ten times.
+    The problems are those of `lrpilot.learning.nmf_runs.random_setting`: m 16 to 192, n 24 to 512,
+    rank 2 to 12; factors that are sparse to nearly constant; noise in the data and in the gradients
+    (none, or 0.03 to 3 times the first gradient's norm); minibatches of 4 to 64 columns; 60 to 600
+    steps; entries of any size. Half of the base rates are off by up to ten times.
     """
 
     def __init__(self) -> None:

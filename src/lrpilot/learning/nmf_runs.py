@@ -15,7 +15,10 @@ from lrpilot.nmf.windows import coordinates
 from lrpilot.torch.gradients import GradientWindows
 from lrpilot.torch.weights import WeightWindows
 
-ENTRIES = ("gamma", "exponential", "sparse")
+SHAPES = {"gamma": 0.5, "exponential": 1.0, "even": 4.0}
+"""Shapes of the gamma distribution that factors have, by name: "even" ones are nearly constant, so
+that V has one large singular value, as images do."""
+ENTRIES = (*SHAPES, "sparse")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +46,9 @@ class NMFSetting:
 def random_setting(rng: np.random.Generator) -> NMFSetting:
     """A setting from the distribution that policies are trained on."""
     rank = int(rng.integers(2, 13))
-    n = round(log_uniform(rng, 24, 128))
+    n = round(log_uniform(rng, 24, 512))
     return NMFSetting(
-        m=round(log_uniform(rng, 16, 96)),
+        m=round(log_uniform(rng, 16, 192)),
         n=n,
         rank=rank,
         true_rank=max(rank + int(rng.integers(-2, 3)), 1),
@@ -54,7 +57,7 @@ def random_setting(rng: np.random.Generator) -> NMFSetting:
         tail=float(rng.choice([0.0, 0.0, 0.5, 1.0])),
         noise=0.0 if rng.random() < 0.3 else log_uniform(rng, 0.03, 3),
         batch=min(round(log_uniform(rng, 4, 64)), n),
-        total_steps=round(log_uniform(rng, 60, 400)),
+        total_steps=round(log_uniform(rng, 60, 600)),
     )
 
 
@@ -67,10 +70,8 @@ def random_matrices(setting: NMFSetting, count: int, rng: np.random.Generator) -
     """``count`` matrices (count, m, n) of a setting; each has a size of its own, far apart."""
 
     def drawn(*shape: int) -> np.ndarray:
-        if setting.entries == "gamma":
-            return rng.gamma(0.5, size=(count, *shape))
-        if setting.entries == "exponential":
-            return rng.exponential(size=(count, *shape))
+        if setting.entries in SHAPES:
+            return rng.gamma(SHAPES[setting.entries], size=(count, *shape))
         return rng.random((count, *shape)) * (rng.random((count, *shape)) < 0.3)
 
     W, H = drawn(setting.m, setting.true_rank), drawn(setting.true_rank, setting.n)
