@@ -1,11 +1,11 @@
 """The NMF solver's base rate under noise of a known size: `lrpilot.nmf.noisy_anchor`, judged.
 
-Run `.venv/bin/python benchmarks/nmf_noise.py`: about a minute on one core. Cosine annealing inside
-the bound at 15 anchors over 3.5 decades, on 8 matrices of each of 60 random settings (sizes, ranks,
-entries, horizons, minibatches; noise on each gradient from 0.03 to 3 times the first gradient). The
-first 30 settings are those that the constant 1 in min(10, rank / (noise √steps)) was looked at on;
-the others are not. Prints by how much more is left than at the best of the 15 anchors of a setting
-(mean and largest ln), for the fixed anchor of 10, for the rule, and for the rule times a factor.
+Run `.venv/bin/python benchmarks/nmf_noise.py`: about a minute on one core. Cosine annealing and
+inverse time decay of the same mean rate, inside the bound, at 15 anchors over 3.5 decades, on 8
+matrices of each of 60 random settings (sizes, ranks, entries, horizons, minibatches; noise on each
+gradient from 0.03 to 3 times the first gradient). Prints by how much more is left than under cosine
+at the best of the 15 anchors of a setting (mean and largest ln), for the fixed anchor of 10, for
+the rule, and for the rule times a factor.
 """
 
 import math
@@ -18,14 +18,16 @@ from rich.progress import track
 from lrpilot.learning.nmf_runs import NMFRuns, log_uniform, random_matrices, random_setting
 from lrpilot.learning.runs import log_measure
 from lrpilot.nmf import noisy_anchor
+from lrpilot.schedules.learned.policy import BASES
 
-SETTINGS, SEEN = 60, 30
+SETTINGS = 60
+DECAYS = ("cosine", "inverse-linear")
 MATRICES = 8
 ANCHORS = 10 * 10 ** np.linspace(-3, 0.5, 15)
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
-def curve(number):
+def curve(number, decay):
     """The mean ln of what is left at each of the anchors, and what the rule says."""
     rng = np.random.default_rng([number, 77])
     setting = random_setting(rng)
@@ -42,24 +44,24 @@ def curve(number):
     )
     scales = np.repeat(ANCHORS / rule, MATRICES)
     for step in range(setting.total_steps):
-        runs.step(scales * 0.5 * (1 + math.cos(math.pi * step / setting.total_steps)))
+        runs.step(scales * BASES[decay](step / setting.total_steps))
     return log_measure(runs).reshape(len(ANCHORS), MATRICES).mean(axis=1), rule
 
 
 def main():
     torch.set_num_threads(1)
     numbers = track(range(SETTINGS), "settings", console=Console(stderr=True))
-    found = [curve(number) for number in numbers]
-    print("| anchor | settings looked at: mean, largest | the others: mean, largest |")
+    found = [[curve(number, decay) for decay in DECAYS] for number in numbers]
+    print("| anchor | cosine: mean, largest | inverse time decay: mean, largest |")
     print("|---|---|---|")
     names = {f"rule × {factor:g}": factor for factor in FACTORS}
     for name in ("10, always", *names):
         more = []
-        for left, rule in found:
-            anchor = 10 if name not in names else names[name] * rule
-            more.append(np.interp(math.log(anchor), np.log(ANCHORS), left) - left.min())
-        parts = more[:SEEN], more[SEEN:]
-        cells = " | ".join(f"{np.mean(part):.3f}, {max(part):.2f}" for part in parts)
+        for setting in found:
+            least, rule = setting[0][0].min(), setting[0][1]
+            anchor = math.log(10 if name not in names else names[name] * rule)
+            more.append([np.interp(anchor, np.log(ANCHORS), left) - least for left, _ in setting])
+        cells = " | ".join(f"{np.mean(each):.3f}, {max(each):.2f}" for each in zip(*more, strict=True))
         print(f"| {name} | {cells} |")
 
 
