@@ -61,7 +61,8 @@ def main():
             least, rule = setting[0][0].min(), setting[0][1]
             anchor = math.log(10 if name not in names else names[name] * rule)
             more.append([np.interp(anchor, np.log(ANCHORS), left) - least for left, _ in setting])
-        cells = " | ".join(f"{np.mean(each):.3f}, {max(each):.2f}" for each in zip(*more, strict=True))
+        columns = zip(*more, strict=True)
+        cells = " | ".join(f"{np.mean(each):.3f}, {max(each):.2f}" for each in columns)
         print(f"| {name} | {cells} |")
 
 

@@ -41,6 +41,7 @@ def bowls(monkeypatch):
     """Jitters, trains and validates on bowls, which takes no time."""
     for module in (training_module, jittered_module):
         monkeypatch.setattr(module, "STACKS", {"nmf": LongBowls, "net": LongBowls})
+    monkeypatch.setattr(training_module, "EXERCISES", {})
     monkeypatch.setattr(
         "lrpilot.learning.validation.validation_draw",
         lambda kind, number: lambda rng, copies: LongBowls(np.random.default_rng(number), copies),

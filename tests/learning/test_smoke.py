@@ -38,7 +38,8 @@ def test_a_minute_of_training_beats_the_untrained_policy(tmp_path, monkeypatch):
         return too_slow(cell, int(rng.integers(100)), copies)
 
     def exercise(rng):
-        return Exercise(draw(rng, 1), -np.log(np.geomspace(0.03, 0.1, 8)))
+        right = -np.log(np.geomspace(0.03, 0.1, 8))
+        return Exercise(draw(rng, 1), right, right)
 
     monkeypatch.setattr(training_module, "WIDE_STACKS", {"net": draw})
     monkeypatch.setattr(training_module, "EXERCISES", {"net": exercise})

@@ -7,16 +7,11 @@ import pytest
 import torch
 
 from lrpilot.nmf import Settings, Solver, StochasticNMF, random_start
-from lrpilot.nmf.windows import SolverWindows, coordinates
-from lrpilot.schedules import Signal
-from lrpilot.torch.windows import MOST
+from lrpilot.nmf.windows import coordinates, told
+from lrpilot.torch.windows import MOST, Windows
 
-NEEDS = ("loss", "alignment", "persistence", "movement", "travel", "evenness")
+NEEDS = ("alignment", "persistence", "movement", "travel", "evenness")
 norm = np.linalg.norm
-
-
-class Decided(NamedTuple):
-    decisions: int
 
 
 def solver(**settings) -> Solver:
@@ -31,14 +26,13 @@ def flat(tensor: torch.Tensor) -> np.ndarray:
 
 def test_it_tells_what_a_signal_says():
     ours = solver(noise=0.5)
-    windows = SolverWindows(ours, NEEDS)
+    windows = Windows(coordinates(ours.W), NEEDS)
     start = before = flat(ours.W)
-    gradients, anchor, decisions = [], None, 0
+    gradients, anchor = [], None
     for step in range(1, 16):
         ours.step(0.3)
-        signal = windows.told(ours, Signal(loss=0.5))
+        signal = told(windows, ours)
         g, W = flat(ours.gradient), flat(ours.W)
-        assert signal.loss == 0.5
         if gradients:
             total = sum(norm(one) for one in gradients)
             expected = g @ sum(gradients) / (norm(g) * total)
@@ -51,25 +45,16 @@ def test_it_tells_what_a_signal_says():
         spread = norm(moved, 1) / (norm(moved) * np.sqrt(len(W)))
         assert signal.evenness == pytest.approx(spread)
         gradients.append(g)
-        is_over = step % 5 == 0
-        windows.heed(Decided(decisions), Decided(decisions + is_over))
-        if is_over:
-            decisions += 1
+        if step % 5 == 0:
+            windows.turn()
             anchor, gradients, before = np.mean(gradients, axis=0), [], W
-
-
-def test_it_tells_nothing_of_what_nobody_needs():
-    ours = solver()
-    windows = SolverWindows(ours, ("loss",))
-    ours.step()
-    assert windows.told(ours, Signal(loss=0.5)) == Signal(loss=0.5)
 
 
 def test_entries_tell_of_the_factor_alone():
     ours = solver(units="entries")
-    windows = SolverWindows(ours, NEEDS)
+    windows = Windows(coordinates(ours.W), NEEDS)
     ours.step()
-    signal = windows.told(ours, Signal(loss=0.5))
+    signal = told(windows, ours)
     assert np.isnan([signal.alignment, signal.persistence]).all()
     assert 0 < signal.movement == pytest.approx(signal.travel, rel=0.5)
 

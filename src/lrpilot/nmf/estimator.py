@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
@@ -24,11 +25,12 @@ from lrpilot.nmf.factorise import Data, as_matrix, as_start, as_tensor
 from lrpilot.nmf.factors import Factors
 from lrpilot.nmf.rates import Settings
 from lrpilot.nmf.solver import Solver
-from lrpilot.nmf.windows import SolverWindows
+from lrpilot.nmf.windows import coordinates, told
 from lrpilot.schedules.checks import check_schedule
 from lrpilot.schedules.named import LEARNED, named_schedule
 from lrpilot.schedules.openloop import InverseSqrt, Linear, OpenLoop
-from lrpilot.schedules.protocol import Schedule, Signal
+from lrpilot.schedules.protocol import Schedule, Signal, decisions_of
+from lrpilot.torch.windows import Told, Windows
 
 # Nobody knows where a stream ends. The rate has fallen by √2 after 100 steps.
 FAR = 10**12
@@ -138,7 +140,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         period = solver.period
         steps = self.max_iter * period
         schedule = self._schedule(steps)
-        state, windows = schedule.init(), SolverWindows(solver, schedule.needs)
+        state, windows = schedule.init(), Windows.of(coordinates(solver.W), schedule.needs)
         for done in range(1, self.max_iter + 1):
             state = advance(solver, schedule, state, windows, period)
             if self.progress is not None:
@@ -174,8 +176,8 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         steps = solver.period
         start = schedule.init()
         # Another kind of schedule than before cannot go on from where that one was.
-        if type(state) is not type(start) or windows is None:
-            state, windows = start, SolverWindows(solver, schedule.needs)
+        if type(state) is not type(start):
+            state, windows = start, Windows.of(coordinates(solver.W), schedule.needs)
         state = advance(solver, schedule, state, windows, steps)
         done = (0, 0) if first else (self.n_iter_, self.n_steps_)
         self.n_iter_, self.n_steps_ = done[0] + 1, done[1] + steps
@@ -273,14 +275,21 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
 
 def advance(
-    solver: Solver, schedule: Schedule[Any], state: Any, windows: SolverWindows, steps: int
+    solver: Solver, schedule: Schedule[Any], state: Any, windows: Windows | None, steps: int
 ) -> Any:
-    """Take ``steps`` steps at the scales of ``schedule``; its state after them."""
+    """Take ``steps`` steps at the scales of ``schedule``; its state after them.
+
+    windows: of W; None if the schedule needs none.
+    """
     blind = not schedule.needs
     for _ in range(steps):
         loss = solver.step(state.scale)
         # Reading a loss waits for the device.
         signal = Signal() if blind else Signal(loss=loss.item(), epochs=1 / steps)
-        before, state = state, schedule.update(state, windows.told(solver, signal))
-        windows.heed(before, state)
+        if windows is not None:
+            shown = Told(*torch.stack(told(windows, solver)).tolist())
+            signal = signal._replace(**shown._asdict())
+        before, state = state, schedule.update(state, signal)
+        if windows is not None and decisions_of(state) != decisions_of(before):
+            windows.turn()
     return state
