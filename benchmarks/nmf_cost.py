@@ -1,7 +1,8 @@
 """What a step of the solver costs, and what memory a stream takes.
 
 Milliseconds per step against batch and rank, medians of five rounds; what reading gradients and W
-costs; then the peak memory of a process that learns from 5 or 100 pieces of the same size. One thread, about a minute.
+costs; then the peak memory of a process that learns from 5 or 100 pieces of the same size. One
+thread, about a minute.
 """
 
 import resource
