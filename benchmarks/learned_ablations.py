@@ -34,7 +34,7 @@ from lrpilot.learning.guarded import GuardedRuns
 from lrpilot.learning.net_cells import data_of, problem_of, random_cell
 from lrpilot.learning.net_runs import runs_at
 from lrpilot.learning.playing import under_base, under_policies, under_schedules
-from lrpilot.learning.taught import Exercise, taught
+from lrpilot.learning.taught import taught
 from lrpilot.schedules import Policy, named_schedule
 from lrpilot.schedules.learned.features import NAMES
 from lrpilot.schedules.learned.policy import Action
@@ -94,7 +94,7 @@ def trained(
 
     def exercise(rng):
         found = net_exercise(rng, cells)
-        return found if guarded else Exercise(found.runs.runs, found.right)
+        return found if guarded else found._replace(runs=found.runs.runs)
 
     def report(update):
         last.append(update.policy)
