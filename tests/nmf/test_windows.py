@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from lrpilot.nmf import Settings, Solver, StochasticNMF, random_start
+from lrpilot.learning.episodes import Episodes
+from lrpilot.learning.nmf_runs import NMFRuns
+from lrpilot.nmf import Settings, Solver, StochasticNMF, noisy_anchor, random_start
+from lrpilot.nmf.estimator import advance
 from lrpilot.nmf.windows import coordinates, told
+from lrpilot.schedules import Learned
 from lrpilot.torch.windows import MOST, Windows
+from policies import reading_policy
 
 NEEDS = ("alignment", "persistence", "movement", "travel", "evenness")
 norm = np.linalg.norm
@@ -68,7 +73,27 @@ def test_of_large_factors_a_part_is_looked_at():
     assert torch.equal(coordinates(W[:, :20]), W[:, :20].flatten(-2))
 
 
-def test_a_schedule_is_shown_it_in_fit_and_from_piece_to_piece():
+def test_a_policy_sees_in_use_what_it_saw_in_training():
+    """`NMFRuns` under `Episodes`, and a `Solver` that the estimator's loop drives."""
+    policy, steps = reading_policy(6, seed=3), 60
+    V = torch.from_numpy(np.random.default_rng(1).gamma(0.5, size=(1, 12, 40))).float()
+    runs = NMFRuns(V, 3, total_steps=steps, rng=np.random.default_rng(2), batch=8)
+    episodes = Episodes(runs, policy.base, policy.action)
+    while not episodes.over:
+        episodes.act(np.array([policy.act(tuple(seen)) for seen in episodes.observe()]))
+    rng = np.random.default_rng(2)
+    start = random_start(V[0], 3, rng)
+    ours = Solver(V[0], start, Settings(batch=8, anchor=noisy_anchor(3, 0.0, steps)), rng)
+    schedule = Learned(steps, policy)
+    windows = Windows.of(coordinates(ours.W), schedule.needs)
+    state = advance(ours, schedule, schedule.init(), windows, steps)
+    assert ours.period < steps / 4, "balanced several times on the way"
+    assert state.offset == pytest.approx(episodes.offsets[0], abs=1e-4)
+    assert abs(state.offset) > 0.1
+    np.testing.assert_allclose(ours.W, runs.solver.W[0, 0], rtol=1e-3, atol=1e-5)
+
+
+def test_a_schedule_is_shown_it_in_fit_and_in_each_piece():
     seen = []
 
     class State(NamedTuple):
@@ -95,6 +120,9 @@ def test_a_schedule_is_shown_it_in_fit_and_from_piece_to_piece():
     assert all(0 < signal.travel < np.inf for signal in seen)
     seen.clear()
     model = StochasticNMF(3, schedule=Watching(), batch_size=10, random_state=0)
-    for piece in np.array_split(X, 3):
+    for piece in (X[:40], X[40:]):
         model.partial_fit(piece)
-    assert [np.isfinite(signal.persistence) for signal in seen] == [False] * 3 + [True] * 3
+    known = [np.isfinite(signal.persistence) for signal in seen]
+    assert known == [False] * 3 + [True] + [False] * 2, "within a piece"
+    assert [np.isfinite(signal.travel) for signal in seen] == [True] * 4 + [False] * 2
+    assert seen[4].movement < seen[5].movement, "of this piece"

@@ -16,7 +16,7 @@ from lrpilot.learning.net_runs import runs_at
 from lrpilot.learning.nmf_runs import NMFRuns, random_matrices, random_setting, runs_of
 from lrpilot.learning.paired import Draw
 from lrpilot.learning.playing import under_offsets
-from lrpilot.learning.runs import Floats
+from lrpilot.learning.runs import Floats, Mask
 from lrpilot.learning.taught import Exercise, Exercises
 from lrpilot.schedules.learned.policy import Action
 
@@ -70,12 +70,24 @@ def nmf_exercise(rng: np.random.Generator) -> Exercise:
     tried = np.tile(TRIED, (setting.total_steps, 1))
     runs = runs_of(setting, V, rng, copies=len(TRIED))
     left = under_offsets(runs, BASE_OF["nmf"], tried).mean(axis=1)
-    good = TRIED[left <= left.min() + GOOD]
+    first, last = around(left <= left.min() + GOOD, int(left.argmin()))
     # Beyond what was tried nothing is known to be worse.
-    low = -np.inf if good[0] == TRIED[0] else good[0]
-    high = np.inf if good[-1] == TRIED[-1] else good[-1]
+    low = TRIED[first] if first else -np.inf
+    high = TRIED[last] if last < len(TRIED) - 1 else np.inf
     logs = wrong_by(rng, WIDE)
     return Exercise(runs_of(setting, V, rng, wrong=np.exp(logs)), low - logs, high - logs)
+
+
+def around(which: Mask, at: int) -> tuple[int, int]:
+    """The first and the last of those true in a row that ``at`` is among.
+
+    >>> around(np.array([True, False, True, True]), 2)
+    (2, 3)
+    """
+    others = np.flatnonzero(~which)
+    before, after = others[others < at], others[others > at]
+    first = before[-1] + 1 if len(before) else 0
+    return int(first), int(after[0]) - 1 if len(after) else len(which) - 1
 
 
 def net_stack(

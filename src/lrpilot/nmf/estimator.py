@@ -146,7 +146,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             if self.progress is not None:
                 self.progress(done, self.max_iter, solver.records[-1].loss.item())
         self.n_iter_, self.n_steps_ = self.max_iter, steps
-        self._stream = rng, None, None
+        self._stream = rng, None
         # Those of the last pass fit components that have moved since.
         solver.H = coefficients(V, solver.W, mask=known)
         self._keep(solver)
@@ -158,6 +158,8 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
         X: (n_samples, n_features), as ``fit`` takes it.
 
+        Of gradients and components a schedule that reads them is shown what they do in this piece.
+
         There is no such method where ``schedule`` is a name, which would need to know how many
         steps there will be: give the schedule itself.
         """
@@ -165,7 +167,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         first = not hasattr(self, "components_")
         V, known = self._checked(X, mask, reset=first)
         schedule = self._schedule(None)
-        rng, state, windows = (self._generator(), None, None) if first else self._stream
+        rng, state = (self._generator(), None) if first else self._stream
         if first:
             W = as_start(self.init, V, self._rank(), rng).W
         else:
@@ -176,12 +178,13 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         steps = solver.period
         start = schedule.init()
         # Another kind of schedule than before cannot go on from where that one was.
-        if type(state) is not type(start):
-            state, windows = start, Windows.of(coordinates(solver.W), schedule.needs)
+        state = state if type(state) is type(start) else start
+        # W is as long as its balance with the piece's H wants it: pieces are not to be compared.
+        windows = Windows.of(coordinates(solver.W), schedule.needs, is_start=first)
         state = advance(solver, schedule, state, windows, steps)
         done = (0, 0) if first else (self.n_iter_, self.n_steps_)
         self.n_iter_, self.n_steps_ = done[0] + 1, done[1] + steps
-        self._stream = rng, state, windows
+        self._stream = rng, state
         self._keep(solver)
         return self
 

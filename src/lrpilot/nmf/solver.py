@@ -70,6 +70,8 @@ class Solver:
         self.V, self.mask, self.settings = V, mask, settings
         self.W, self.H = balanced(*start)
         self.records: list[Record] = []
+        """Of each step; whoever does not need them all may keep the last ``period``."""
+        self.steps = 0
         self.repairs: list[Repair] = []
         m, n = V.shape[-2:]
         self._entries = Entries.known(V, mask) if settings.units == "entries" else None
@@ -110,7 +112,8 @@ class Solver:
             move = self._step_together if self.settings.simultaneous else self._step_in_turn
             record = move(at, scale)
         self.records.append(record)
-        if len(self.records) % self.period == 0:
+        self.steps += 1
+        if self.steps % self.period == 0:
             if self.settings.mends:
                 self._mend()
             self._balance()
@@ -247,7 +250,7 @@ class Solver:
 
     def _report(self, failure: health.Failure, which: Tensor) -> None:
         if count := int(which.sum()):
-            self.repairs.append(Repair(len(self.records), failure, count))
+            self.repairs.append(Repair(self.steps, failure, count))
 
     def _fresh(self) -> Factors:
         V = self.V

@@ -56,9 +56,11 @@ class Windows:
         self._unknown = torch.full_like(weights[..., 0], math.nan)
 
     @classmethod
-    def of(cls, weights: Tensor, needs: Collection[str]) -> Windows | None:
+    def of(
+        cls, weights: Tensor, needs: Collection[str], *, is_start: bool = True
+    ) -> Windows | None:
         """None if none of what is needed is told here."""
-        return cls(weights, needs) if reads_windows(needs) else None
+        return cls(weights, needs, is_start=is_start) if reads_windows(needs) else None
 
     def take(self, gradients: Tensor, weights: Tensor) -> Told:
         """Take in a step's gradients and the weights after it (..., coordinates)."""

@@ -67,6 +67,8 @@ def page_text(evaluation: Evaluation, about: Mapping[str, str], folder: str) -> 
         title=TITLES[kind],
         made_by=made_by,
         what=what,
+        retreating=", which retreats as they do" if kind == "net" else "",
+        without=" and without retreats" if kind == "net" else "",
         points=len(GRID[kind]),
         low=f"{GRID[kind][0]:.2g}",
         high=f"{GRID[kind][-1]:.2g}",
@@ -91,9 +93,9 @@ PAGE = """\
 {what}
 
 - *base*: the untuned base schedule from the same base rate, as the \
-untrained policy, which retreats as they do.
+untrained policy{retreating}.
 - *replay*: the policy's own mean trajectory over the tuning problems of that set and base rate, \
-followed blindly and without retreats. What a policy is ahead of it is what adapting to each run \
+followed blindly{without}. What a policy is ahead of it is what adapting to each run \
 is worth.
 - *fixed*: the best fixed trajectory, {knots} knots between which the logarithm of the rate over \
 the base's is straight, from a search of {searched} trajectories on the tuning problems.

@@ -49,7 +49,7 @@ def ramp_linear(progress: float) -> float:
 def inverse_linear(progress: float) -> float:
     """Inverse time decay, as noise wants it (Bottou, Curtis and Nocedal 2018, theorem 4.7), to 0.
 
-    It begins at 2, so that its mean is 1/2, as that of linear decay and of cosine annealing.
+    It begins at 2, so that its mean is about 1/2, that of linear decay and of cosine annealing.
 
     >>> [round(inverse_linear(at), 3) for at in (0.0, 0.25, 0.5, 1.0)]
     [2.0, 0.75, 0.333, 0.0]
