@@ -9,13 +9,14 @@ the rule, and for the rule times a factor.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
 
-from lrpilot.learning.nmf_runs import NMFRuns, log_uniform, random_matrices, random_setting
+from lrpilot.learning.nmf_runs import log_uniform, random_matrices, random_setting, runs_of
 from lrpilot.learning.runs import log_measure
 from lrpilot.nmf import noisy_anchor
 from lrpilot.schedules.learned.policy import BASES
@@ -33,15 +34,8 @@ def curve(number, decay):
     setting = random_setting(rng)
     noise = setting.noise or log_uniform(rng, 0.03, 3)
     rule = noisy_anchor(setting.rank, noise, setting.total_steps)
-    runs = NMFRuns(
-        random_matrices(setting, MATRICES, rng),
-        setting.rank,
-        total_steps=setting.total_steps,
-        rng=rng,
-        noise=noise,
-        batch=setting.batch,
-        copies=len(ANCHORS),
-    )
+    V = random_matrices(setting, MATRICES, rng)
+    runs = runs_of(replace(setting, noise=noise), V, rng, copies=len(ANCHORS))
     scales = np.repeat(ANCHORS / rule, MATRICES)
     for step in range(setting.total_steps):
         runs.step(scales * BASES[decay](step / setting.total_steps))

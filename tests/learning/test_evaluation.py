@@ -25,7 +25,7 @@ from lrpilot.learning.evaluation.sets import (
 )
 from lrpilot.learning.evaluation.tables import compared, tables
 from lrpilot.learning.net_cells import random_cell
-from lrpilot.learning.nmf_runs import NMFRuns, NMFSetting, random_matrices
+from lrpilot.learning.nmf_runs import NMFSetting, random_matrices, runs_of
 from lrpilot.learning.playing import (
     Played,
     under_base,
@@ -53,8 +53,7 @@ SETTING = NMFSetting(
 def stack(part, copies, factor):
     rng = np.random.default_rng(part == "judged")
     V = random_matrices(SETTING, 3, rng)
-    settings = {"noise": SETTING.noise, "batch": SETTING.batch, "wrong": factor}
-    return NMFRuns(V, 2, total_steps=40, rng=rng, copies=copies, **settings)
+    return runs_of(SETTING, V, rng, wrong=factor, copies=copies)
 
 
 TINY = HeldOut("tiny", "tests", "size", stack)

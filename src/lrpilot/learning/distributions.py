@@ -34,7 +34,7 @@ UNSEEN_OF: Mapping[str, tuple[str, ...]] = {"nmf": (), "net": ("level",)}
 as with how low it is."""
 
 NMF_PROBLEMS = 16  # per stack
-OFTEN_WRONG = 0.5
+OFTEN_WRONG = 0.5  # share of the stacks of factorisations whose base rates are off
 TRIED = np.linspace(math.log(0.01), math.log(10), 13)  # offsets, of which the right ones are found
 GOOD = 0.01  # in ln, that such a one may end above the best
 TRAINING_CELLS = (*range(64), *range(96, 608))

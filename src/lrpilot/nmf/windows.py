@@ -16,7 +16,7 @@ def coordinates(of_W: Tensor) -> Tensor:
 
 def told(windows: Windows, solver: Solver) -> Told:
     """Of the step that the solver has just taken; with entries nothing of the gradients."""
-    W = coordinates(solver.W).clone()  # which entries write to
-    if solver.gradient is None:
-        return windows.take(W.new_full(W.shape, float("nan")), W)
+    W = coordinates(solver.W)
+    if solver.gradient is None:  # entries, which are written to W in place
+        return windows.take(W.new_full(W.shape, float("nan")), W.clone())
     return windows.take(coordinates(solver.gradient), W)
